@@ -1,0 +1,143 @@
+"""One server process of a test: started, waited for, stopped, and gone when the test run is."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+STARTUP_SECONDS = 30.0
+SHUTDOWN_SECONDS = 20.0
+
+
+class MissingPackageError(RuntimeError):
+    """A server program is not on this machine; the message names the Debian package that has it."""
+
+
+class ServerError(RuntimeError):
+    """A server did not start, did not answer in time or did not stop; the message carries the end of its log."""
+
+
+def find_program(name: str, package: str, *directories: str) -> str:
+    """Find a server's program.
+
+    Args:
+        name: the program, for example `redis-server`.
+        package: the Debian package that brings it.
+        directories: searched after PATH, in this order.
+
+    Returns:
+        The program's path.
+
+    Raises:
+        MissingPackageError: it is not there.
+    """
+    path = os.pathsep.join([os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin", *directories])
+    found = shutil.which(name, path=path)
+    if found is None:
+        raise MissingPackageError(f"these tests need {name}: apt-get install --no-install-recommends {package}")
+    return found
+
+
+def free_port() -> int:
+    """Return a TCP port of 127.0.0.1 that nothing listened on a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+class ServerProcess:
+    """A server of a test.
+
+    It is sent SIGTERM when the process that started it ends, however that ends, so a test run that is killed leaves
+    nothing behind.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        log: Path,
+        answers: Callable[[], bool],
+        user: str | None = None,
+        stop_signal: signal.Signals = signal.SIGTERM,
+    ) -> None:
+        """Describe the server; nothing is started yet.
+
+        Args:
+            command: program and arguments.
+            log: file that takes its standard output and error.
+            answers: asked until it says True; exceptions of type OSError count as no.
+            user: the user it runs as, where we are root and the program refuses root.
+            stop_signal: what stops it in an orderly way.
+        """
+        identity = [] if user is None else ["--reuid", user, "--regid", user, "--init-groups"]
+        self._command = ["setpriv", *identity, "--pdeathsig", "TERM", "--", *command]
+        self._log = log
+        self._answers = answers
+        self._stop_signal = stop_signal
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start it and wait until it answers.
+
+        Raises:
+            ServerError: it ended or did not answer within STARTUP_SECONDS.
+        """
+        with self._log.open("ab") as log:
+            process = subprocess.Popen(  # noqa: S603 - the command is the test's own
+                self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            )
+        self._process = process
+        deadline = time.monotonic() + STARTUP_SECONDS
+        while time.monotonic() < deadline:
+            if process.poll() is not None:
+                raise ServerError(f"{self._command[-1]} ended with {process.returncode}: {self._tail()}")
+            try:
+                if self._answers():
+                    return
+            except OSError:
+                pass  # not listening yet
+            time.sleep(0.02)
+        self.kill()
+        raise ServerError(f"no answer within {STARTUP_SECONDS:.0f} s from {self._command}: {self._tail()}")
+
+    def stop(self) -> None:
+        """Stop it in an orderly way; nothing happens when it does not run.
+
+        Raises:
+            ServerError: it was still there after SHUTDOWN_SECONDS (and was killed).
+        """
+        process = self._process
+        if process is None or process.poll() is not None:
+            return
+        process.send_signal(self._stop_signal)
+        try:
+            process.wait(SHUTDOWN_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise ServerError(f"did not stop within {SHUTDOWN_SECONDS:.0f} s: {self._tail()}") from None
+
+    def kill(self) -> None:
+        """Kill it as a crash would."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.kill()
+            self._process.wait()
+
+    def freeze(self) -> None:
+        """Stop its clock: connections are accepted by the kernel and nothing answers (a hung server)."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """Let a frozen server go on."""
+        if self._process is not None:
+            self._process.send_signal(signal.SIGCONT)
+
+    def _tail(self) -> str:
+        return self._log.read_text(errors="replace")[-2000:]
