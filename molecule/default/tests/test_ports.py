@@ -1,0 +1,54 @@
+"""Each port is open to those who need it and closed to everybody else, over IPv4 and IPv6."""
+
+from __future__ import annotations
+
+import pytest
+
+from conftest import ALL_HOSTS, APP_HOSTS, PORTS, get_host, run_json, variables
+
+SLOT_PORTS = [port for pair in PORTS.values() for port in pair]
+PROBED = [22, 80, 443, 5432, 6379, 8123, 8404, 8443, 9000, 9009, *SLOT_PORTS]
+
+# One process asks for all ports of all hosts at once; a closed port must be dropped or refused within the timeout.
+PROBE = """
+import asyncio, json, sys
+async def ask(address, port):
+    try:
+        _, writer = await asyncio.wait_for(asyncio.open_connection(address, port), 2)
+    except (OSError, asyncio.TimeoutError):
+        return None
+    writer.close()
+    return f"{address} {port}"
+async def main():
+    targets = json.loads(sys.argv[1])
+    print(json.dumps([found for found in await asyncio.gather(*(ask(*target) for target in targets)) if found]))
+asyncio.run(main())
+"""
+
+
+def may_reach(source: str, target: str, port: int) -> bool:
+    """Say whether the design opens the port of the target to the source (and something listens there)."""
+    return (
+        (target == "lb1" and port in {80, 443})
+        or (target == "data1" and port in {5432, 6379, 9000} and source in APP_HOSTS)
+        or (target == "ops1" and port == 8443 and source in APP_HOSTS)
+        or (target in APP_HOSTS and source == "lb1" and port in {8080, 8081})
+    )
+
+
+@pytest.mark.parametrize("source", ALL_HOSTS)
+def test_exactly_the_implied_ports_are_open(source: str) -> None:
+    addresses = {
+        address: name
+        for name in ALL_HOSTS
+        if name != source
+        for address in (variables(name)["linkrift_address"], variables(name)["linkrift_address6"])
+    }
+    targets = [[address, port] for address in addresses for port in PROBED]
+    found = run_json(get_host(source), "python3 -c %s %s", PROBE, __import__("json").dumps(targets))
+    is_open = {(addresses[address], address, int(port)) for address, port in (line.split() for line in found)}
+    expected = {
+        (name, address, port) for address, name in addresses.items() for port in PROBED if may_reach(source, name, port)
+    }
+    # SSH is the operators' way in, from the control node; the lab's control node stands outside these hosts.
+    assert {entry for entry in is_open if entry[2] != 22} == expected
