@@ -28,7 +28,9 @@ def test_no_unit_failed(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", APP_HOSTS)
-@pytest.mark.parametrize(("alias", "target"), [("db", "data1"), ("redis", "data1"), ("clickhouse", "data1"), ("bundles", "ops1")])
+@pytest.mark.parametrize(
+    ("alias", "target"), [("db", "data1"), ("redis", "data1"), ("clickhouse", "data1"), ("bundles", "ops1")]
+)
 def test_internal_names_resolve(name: str, alias: str, target: str) -> None:
     domain = variables(name)["linkrift_internal_domain"]
     found = get_host(name).check_output("getent ahosts %s", f"{alias}.{domain}")
@@ -54,7 +56,10 @@ def as_role(role: str, statement: str) -> tuple[int, str]:
     secrets = variables("app1")["linkrift_secrets"]
     result = host.run(
         "printf '%%s\\n' %s | /opt/linkrift/api/current/venv/bin/python -c %s %s %s %s",
-        secrets[f"postgresql_{role}_password"], SQL, f"linkrift_{role}", statement,
+        secrets[f"postgresql_{role}_password"],
+        SQL,
+        f"linkrift_{role}",
+        statement,
         f"db.{variables('app1')['linkrift_internal_domain']}",
     )
     return result.rc, result.stdout + result.stderr

@@ -22,7 +22,19 @@ class Client:
         """Return status, headers (lower case) and body."""
         host = url.split("/")[2]
         resolve = ["--resolve", f"{host}:443:{self.lab.balancer}", "--resolve", f"{host}:80:{self.lab.balancer}"]
-        words = ["curl", "-sS", "-i", "--http1.1", "--max-time", "10", "--cacert", "/tmp/lab-ca.pem", *resolve, *options, url]  # noqa: S108 - on the lab's client
+        words = [
+            "curl",
+            "-sS",
+            "-i",
+            "--http1.1",
+            "--max-time",
+            "10",
+            "--cacert",
+            "/tmp/lab-ca.pem",
+            *resolve,
+            *options,
+            url,
+        ]  # noqa: S108 - on the lab's client
         result = get_host("client1").run(" ".join(["%s"] * len(words)), *words)
         assert result.rc == 0, result.stderr
         head, _, body = result.stdout.replace("\r\n", "\n").partition("\n\n")

@@ -7,8 +7,8 @@ DOCUMENTATION = r"""
 module: lab_host
 short_description: Hosts of a lab on this machine
 description:
-  - Boots Debian hosts in systemd-nspawn, each with a file system and a network interface of its own, waits until they let
-    the user C(ops) log in, and writes C(ssh_config), C(known_hosts) and an inventory into the lab's directory.
+  - Boots Debian hosts in systemd-nspawn, each with a file system and a network interface of its own, waits until they
+    let the user C(ops) log in, and writes C(ssh_config), C(known_hosts) and an inventory into the lab's directory.
   - Hosts that run are left alone; hosts that died boot again with their files; what a killed run left is cleared first.
   - Needs root, and the lab's network (M(lab_network)).
 options:
@@ -21,11 +21,14 @@ options:
     elements: raw
     default: []
   template:
-    description: Inventory file (YAML) of the hosts that a name alone stands for; its directory's C(group_vars) are shared.
+    description: >-
+      Inventory file (YAML) of the hosts that a name alone stands for. The lab shares its directory's C(group_vars).
     type: path
     required: true
   state:
-    description: C(started), C(stopped) (files stay), C(absent) (files go), or C(harvested) to keep downloaded packages now.
+    description: >-
+      Whether hosts run (C(started)), rest with their files (C(stopped)) or go (C(absent)); C(harvested) only keeps the
+      packages that they downloaded, for later hosts.
     type: str
     choices: [started, stopped, absent, harvested]
     default: started
@@ -62,9 +65,7 @@ def started(lab: plan.Lab, params: dict[str, Any]) -> dict[str, Any]:
     template = Path(params["template"]).absolute()
     known, children = access.template(template)
     specs = plan.host_specs(params["hosts"], known)
-    names = lifecycle.create(
-        lab, specs, children=children, shared=template.parent, seconds=params["boot_seconds"]
-    )
+    names = lifecycle.create(lab, specs, children=children, shared=template.parent, seconds=params["boot_seconds"])
     return {
         "changed": bool(names),
         "hosts": names,

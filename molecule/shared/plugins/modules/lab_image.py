@@ -7,8 +7,8 @@ DOCUMENTATION = r"""
 module: lab_image
 short_description: File systems that lab hosts start from
 description:
-  - Builds a plain Debian with an SSH server for each suite, or uses the one it built before when it was made by the same
-    recipe and is not too old. A build that was killed leaves nothing that is used.
+  - Builds a plain Debian with an SSH server for each suite, or uses the one it built before when it was made by the
+    same recipe and is not too old. A build that was killed leaves nothing that is used.
   - Needs root.
 options:
   suites: {description: "Debian suites.", type: list, elements: str, required: true}

@@ -7,13 +7,16 @@ DOCUMENTATION = r"""
 module: lab_network
 short_description: Network of a lab of hosts on this machine
 description:
-  - Gives a lab a number, from which its subnets follow (C(198.18.<number>.0/24) and C(fd6c:696e:6b72:<number>::/64)), and
-    makes a bridge and a table of nftables through which its hosts reach what the machine reaches.
+  - Gives a lab a number, from which its subnets follow (C(198.18.<number>.0/24) and C(fd6c:696e:6b72:<number>::/64)),
+    and makes a bridge and a table of nftables through which its hosts reach what the machine reaches.
   - Labs whose directory is gone are removed first, since nobody could remove them any more.
   - Needs root.
 options:
   name: {description: "What people call the lab.", type: str, required: true}
-  directory: {description: "Where the lab's user keeps its keys and inventory; it is what tells labs apart.", type: path, required: true}
+  directory:
+    description: Where the lab's user keeps its keys and inventory; it is what tells labs apart.
+    type: path
+    required: true
   number: {description: "The only number that will do; any free one when not given.", type: int}
   state: {description: "Whether it is to exist.", type: str, choices: [present, absent], default: present}
 author: [Linkrift platform team]
@@ -31,7 +34,7 @@ number: {description: The lab's number., type: int, returned: when there is a la
 network: {description: Its IPv4 subnet., type: str, returned: when there is a lab}
 network6: {description: Its IPv6 subnet., type: str, returned: when there is a lab}
 bridge: {description: The interface that joins its hosts., type: str, returned: when there is a lab}
-removed_orphans: {description: Labs that were removed since their directory is gone., type: list, elements: str, returned: always}
+removed_orphans: {description: Labs removed since their directory is gone., type: list, elements: str, returned: always}
 """
 
 from pathlib import Path

@@ -165,7 +165,9 @@ def authorized_key(lab: Lab) -> str:
     return public.read_text(encoding="utf-8").strip()
 
 
-def write(lab: Lab, specs: list[HostSpec], children: Mapping[str, list[str]], keys: Mapping[str, str], shared: Path) -> None:
+def write(
+    lab: Lab, specs: list[HostSpec], children: Mapping[str, list[str]], keys: Mapping[str, str], shared: Path
+) -> None:
     """Write all that a user needs to reach the hosts into the lab's directory.
 
     Args:

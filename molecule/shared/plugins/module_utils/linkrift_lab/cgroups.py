@@ -132,7 +132,8 @@ def remove(groups: list[Path], *, seconds: float = 10.0) -> None:
         return not left
 
     if not wait_for(gone, seconds=seconds):
-        raise LabError(f"control groups of {', '.join(str(group) for group in groups if group.is_dir())} are still busy")
+        busy = ", ".join(str(group) for group in groups if group.is_dir())
+        raise LabError(f"the kernel does not let go of {busy}")
     for group in groups:
         for parent in group.parents:
             if PARENT not in parent.parts:

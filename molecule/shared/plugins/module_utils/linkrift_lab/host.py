@@ -216,7 +216,11 @@ def boot_environment(suite: str, *, unified: bool) -> dict[str, str]:
 def unit_command(host: Host, environment: Mapping[str, str]) -> list[str]:
     """The command that boots a host as a unit of its own, for machines that run systemd."""
     settings = [f"--setenv={name}={value}" for name, value in environment.items()]
-    properties = ["--property=Delegate=yes", "--property=KillMode=mixed", f"--property=TimeoutStopSec={_STOP_SECONDS:.0f}"]
+    properties = [
+        "--property=Delegate=yes",
+        "--property=KillMode=mixed",
+        f"--property=TimeoutStopSec={_STOP_SECONDS:.0f}",
+    ]
     output = f"--property=StandardOutput=append:{host.directory / 'console.log'}"
     head = ["systemd-run", "--quiet", "--collect", "--slice=linkrift-lab", f"--unit={host.unit}"]
     return [*head, *properties, output, *settings, "--", *boot_command(host)]

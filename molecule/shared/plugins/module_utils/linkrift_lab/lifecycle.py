@@ -13,7 +13,7 @@ from typing import TypeVar
 from . import access, archives, cgroups, host, image, machine, network
 from .errors import LabError
 from .plan import BASE, HostSpec, Lab
-from .registry import Registry, lab_lock, opened
+from .registry import Registry, lab_lock
 from .run import try_run, wait_for
 
 _T = TypeVar("_T")
@@ -29,7 +29,7 @@ def _each(work: Callable[[HostSpec], _T], specs: Iterable[HostSpec]) -> dict[str
 
 def layers_in_use(base: Path = BASE) -> set[Path]:
     """Images and archive layers that some host of some lab is made from."""
-    found = set()
+    found: set[Path] = set()
     for file in (base / "labs").glob("*/hosts/*/host.json"):
         made_from = host.Host(Lab(int(file.parts[-4]), "", Path("/"), base), file.parent.name).made_from()
         found.update(Path(made_from[key]) for key in ("image", "archives") if made_from.get(key))
@@ -161,9 +161,7 @@ def harvest(lab: Lab) -> dict[str, int]:
     hosts = present_hosts(lab)
     suites = {made_from["suite"] for one in hosts if (made_from := one.made_from())}
     return {
-        suite: archives.harvest(
-            suite, [one.upper for one in hosts if one.made_from().get("suite") == suite], lab.base
-        )
+        suite: archives.harvest(suite, [one.upper for one in hosts if one.made_from().get("suite") == suite], lab.base)
         for suite in sorted(suites)
     }
 

@@ -158,11 +158,11 @@ def extra_authorities(root: Path = Path("/"), known: str = "") -> list[str]:
 
 def environment_lines(environment: Mapping[str, str]) -> str:
     """Lines for a host's /etc/environment: proxies, and the certificate bundle where programs are told of one."""
-    kept = {}
-    for name, value in environment.items():
-        if name.lower() in _PROXIES or (name in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE") and value == str(BUNDLE)):
-            kept[name] = value
-    return "".join(f'{name}="{value}"\n' for name, value in sorted(kept.items()))
+    return "".join(
+        f'{name}="{value}"\n'
+        for name, value in sorted(environment.items())
+        if name.lower() in _PROXIES or (name in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE") and value == str(BUNDLE))
+    )
 
 
 def pip_settings(texts: Iterable[str]) -> str:

@@ -57,9 +57,8 @@ class Registry:
                 raise LabError(f"lab number {number}: {NUMBERS[0]} to {NUMBERS[-1]}, please")
             holder = held.get(number)
             if holder and holder.directory != directory:
-                raise LabError(
-                    f"subnet {holder.network} is taken by lab {holder.name!r} of {holder.directory}: destroy that one first"
-                )
+                taken_by = f"lab {holder.name!r} of {holder.directory}"
+                raise LabError(f"subnet {holder.network} is taken by {taken_by}: destroy that one first")
         if mine and number in (None, mine.number):
             return mine
         if mine:
