@@ -169,11 +169,11 @@ def render_sums(digests: Mapping[str, str]) -> bytes:
     return "".join(f"{digests[path]}  {path}\n" for path in sorted(digests)).encode()
 
 
-def parse_sums(content: bytes) -> dict[str, str]:
-    """Return the digest of each path that SHA256SUMS names.
+def parse_listing(content: bytes) -> dict[str, str]:
+    """Return the digest of each path in a list as `render_sums` writes it.
 
     Raises:
-        BundleError: it is not exactly what `render_sums` writes.
+        BundleError: it is not exactly that.
     """
     digests: dict[str, str] = {}
     try:
@@ -184,10 +184,10 @@ def parse_sums(content: bytes) -> dict[str, str]:
                 raise ValueError(msg)
             digests[checked_path(match["path"])] = match["digest"]
     except ValueError as error:
-        msg = f"{SUMS} is malformed ({error}): build and publish the bundle again"
+        msg = f"a list of digests is malformed ({error}): build and publish the bundle again"
         raise BundleError(msg) from error
-    if render_sums(digests) != content or MANIFEST not in digests or SUMS in digests:
-        msg = f"{SUMS} is not what the builder writes (sorted, each path once): build and publish the bundle again"
+    if render_sums(digests) != content:
+        msg = "a list of digests is not sorted, or names a file twice: build and publish the bundle again"
         raise BundleError(msg)
     return digests
 
@@ -218,7 +218,11 @@ def check_identity(release: str, sums: bytes, digest: str | None = None) -> dict
     if digest is not None and found != digest.lower():
         msg = f"{SUMS} of release {release} has the digest {found}, not the expected {digest.lower()}: do not use it"
         raise BundleError(msg)
-    return parse_sums(sums)
+    digests = parse_listing(sums)
+    if MANIFEST not in digests or SUMS in digests:
+        msg = f"{SUMS} of release {release} is not what the builder writes: build and publish the bundle again"
+        raise BundleError(msg)
+    return digests
 
 
 def check_manifest(release: str, content: bytes, digests: Mapping[str, str]) -> Manifest:

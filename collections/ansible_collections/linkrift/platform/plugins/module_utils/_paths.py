@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import hashlib
 import json
 import os
 import re
@@ -135,17 +134,6 @@ def linked_release(link: Path) -> str | None:
 def rendered_part(env: str) -> str:
     """Return what was rendered of an env file: all of it, or what stands above the slot's own lines."""
     return env.partition(SLOT_LINES)[0]
-
-
-def config_digest(env: str) -> str:
-    """Return 12 hex digits that tell two configurations apart; a rendered file and one pinned from it have the same."""
-    return hashlib.sha256(rendered_part(env).rstrip().encode()).hexdigest()[:12]
-
-
-def pinned_text(rendered: str, lines: dict[str, str]) -> str:
-    """Return a slot's env file: the rendered one, then the slot's own variables, which win because they come last."""
-    own = "".join(f"{name}={value}\n" for name, value in lines.items())
-    return f"{rendered_part(rendered).rstrip()}\n{SLOT_LINES}\n{own}"
 
 
 def write_atomically(path: Path, content: str, mode: int = 0o644) -> None:

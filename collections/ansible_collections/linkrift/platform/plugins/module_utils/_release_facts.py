@@ -1,0 +1,72 @@
+# Copyright (c) 2026 Linkrift Platform Team
+# MIT License (see LICENSE)
+"""What is on a host: its releases and what its slots do with them. Read only, and empty on a bare host."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ansible_collections.linkrift.platform.plugins.module_utils._paths import SERVICES, Layout, linked_release
+from ansible_collections.linkrift.platform.plugins.module_utils._release_use import (
+    good_releases,
+    links_to,
+    processes_of,
+    read_record,
+    releases_on,
+)
+from ansible_collections.linkrift.platform.plugins.module_utils._slot import slot_facts
+from ansible_collections.linkrift.platform.plugins.module_utils._slot_state import Host, survey
+from ansible_collections.linkrift.platform.plugins.module_utils._systemd import SystemdError
+
+
+def release_facts(layout: Layout) -> list[dict[str, Any]]:
+    """Return each release on the host, sorted by id: whether it is complete, was good, and who uses it."""
+    good = good_releases(layout)
+    links = links_to(layout)
+    processes = processes_of(layout)
+    facts = []
+    for release in releases_on(layout):
+        record = read_record(layout, release)
+        facts.append(
+            {
+                "id": release,
+                "path": str(layout.release(release)),
+                "complete": record is not None,
+                "good": release in good,
+                "used_by": links.get(release, []),
+                "processes": sorted(processes.get(release, [])),
+                "record": record,
+            }
+        )
+    return facts
+
+
+def service_facts(
+    layout: Layout, services: Sequence[str] = SERVICES, make_host: Callable[..., Host] = Host
+) -> tuple[dict[str, dict[str, Any]], list[str]]:
+    """Return what each service's slots do, and warnings where that could not be found out.
+
+    Args:
+        layout: the host.
+        services: names of services.
+        make_host: gives access to a service on a host.
+    """
+    facts: dict[str, dict[str, Any]] = {}
+    warnings: list[str] = []
+    for service in services:
+        host = make_host(service, layout)
+        live = None
+        slots: dict[str, Any] = {}
+        try:
+            view = survey(host)
+            slots = {slot: slot_facts(host, found) for slot, found in view.slots.items()}
+            live = view.live.slot if view.live else None
+        except (SystemdError, OSError) as error:
+            warnings.append(f"the slots of {service} cannot be looked at: {error}")
+        facts[service] = {
+            "live": live,
+            "slots": slots,
+            "current": linked_release(layout.current_link(service)),
+        }
+    return facts, warnings

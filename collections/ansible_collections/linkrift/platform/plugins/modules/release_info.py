@@ -1,0 +1,121 @@
+#!/usr/bin/python
+# Copyright (c) 2026 Linkrift Platform Team
+# MIT License (see LICENSE)
+"""Tell which releases are on a host, and what its slots do."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: release_info
+short_description: Tell which Linkrift releases are on a host, and what its slots do
+version_added: 0.1.0
+author:
+  - Linkrift Platform Team (@linkrift)
+description:
+  - Reads links, units, admission files and ledgers each time, so that it tells what is, not what was meant.
+  - Works on a bare host, where it finds nothing.
+attributes:
+  check_mode:
+    description: Changes nothing anyway.
+    support: full
+  diff_mode:
+    description: Changes nothing.
+    support: N/A
+  idempotent:
+    description: Changes nothing.
+    support: full
+options:
+  services:
+    description: Services to tell about.
+    type: list
+    elements: str
+    choices: [api, redirect, worker]
+    default: [api, redirect, worker]
+seealso:
+  - module: linkrift.platform.release
+  - module: linkrift.platform.slot
+"""
+
+EXAMPLES = r"""
+- name: See what runs
+  linkrift.platform.release_info:
+  register: found
+
+- name: Show the release that visitors get from this host
+  ansible.builtin.debug:
+    msg: "{{ found.services.redirect.current }}"
+"""
+
+RETURN = r"""
+releases:
+  description: Releases on the host, sorted by id.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    id:
+      description: Release id.
+      type: str
+    path:
+      description: Its directory.
+      type: str
+    complete:
+      description: Whether its installation was finished.
+      type: bool
+    good:
+      description: Whether it was live on this host, by the ledgers.
+      type: bool
+    used_by:
+      description: Slots and C(current) links that lead to it, as C(service/slot) and C(service/current).
+      type: list
+      elements: str
+    processes:
+      description: Processes that run it.
+      type: list
+      elements: int
+    record:
+      description: What it says about itself (C(release.json)); V(null) when incomplete.
+      type: dict
+services:
+  description: What the slots of each service do, by its name.
+  returned: always
+  type: dict
+  sample:
+    api:
+      live: blue
+      current: 1.4.0+3f9c2a71b0de
+      slots:
+        blue:
+          {state: live, release: 1.4.0+3f9c2a71b0de, active: true, enabled: true, admitted: true,
+           config_digest: 1f0c8a55e1b2c3d4, port: 8080}
+        green:
+          {state: idle, release: null, active: false, enabled: false, admitted: false, config_digest: null, port: 8180}
+"""
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.linkrift.platform.plugins.module_utils._paths import SERVICES, Layout
+from ansible_collections.linkrift.platform.plugins.module_utils._release_facts import release_facts, service_facts
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "services": {"type": "list", "elements": "str", "choices": list(SERVICES), "default": list(SERVICES)},
+        },
+        supports_check_mode=True,
+    )
+    layout = Layout()
+    try:
+        releases = release_facts(layout)
+        services, warnings = service_facts(layout, module.params["services"])
+    except OSError as error:
+        module.fail_json(msg=f"the host cannot be looked at: {error}")
+    for warning in warnings:
+        module.warn(warning)
+    module.exit_json(changed=False, releases=releases, services=services)
+
+
+if __name__ == "__main__":
+    main()
