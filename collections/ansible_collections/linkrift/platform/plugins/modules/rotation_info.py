@@ -1,0 +1,190 @@
+#!/usr/bin/python
+# Copyright (c) Linkrift Platform Team
+# MIT License (see LICENSE or https://opensource.org/license/mit)
+"""Say which slots a balancer sends visitors to."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: rotation_info
+short_description: Say which slots a balancer sends visitors to
+description:
+  - Asks the running HAProxy what it really does, and reads what its backends file says. Changes nothing.
+version_added: 0.1.0
+author:
+  - Linkrift Platform Team (@linkrift)
+options:
+  path:
+    description:
+      - The backends file.
+    type: path
+    default: /etc/haproxy/linkrift-backends.cfg
+  admin_socket:
+    description:
+      - Socket for commands to the worker.
+    type: path
+    default: /run/haproxy/admin.sock
+  master_socket:
+    description:
+      - Socket of the master process. Without it workers of earlier reloads cannot be seen.
+    type: path
+    default: /run/haproxy-master.sock
+attributes:
+  check_mode:
+    description: Does the same.
+    support: full
+  diff_mode:
+    description: There is nothing to show.
+    support: none
+  idempotent:
+    description: Changes nothing.
+    support: full
+seealso:
+  - module: linkrift.platform.rotation
+"""
+
+EXAMPLES = r"""
+- name: Ask the balancer
+  linkrift.platform.rotation_info:
+  register: balancer
+
+- name: See that it does what its file says
+  ansible.builtin.assert:
+    that: balancer.differences == []
+"""
+
+RETURN = r"""
+running:
+  description: HAProxy answers.
+  returned: success
+  type: bool
+  sample: true
+loaded:
+  description: The running HAProxy has loaded a backends file (not necessarily the one that lies there now).
+  returned: success
+  type: bool
+  sample: true
+current:
+  description: What it has loaded and the file that lies there have the same servers and settings.
+  returned: success
+  type: bool
+  sample: true
+pid:
+  description: Process of the worker that serves; null without one.
+  returned: success
+  type: int
+  sample: 812
+old_workers:
+  description: Processes of earlier reloads that still hold connections.
+  returned: success
+  type: list
+  elements: int
+  sample: []
+version:
+  description: Version of the running HAProxy; empty without one.
+  returned: success
+  type: str
+  sample: 2.6.12-1+deb12u2
+states:
+  description: What the file says, by service and server.
+  returned: success
+  type: dict
+  sample: {redirect: {app1-blue: ready, app1-green: maint}}
+rotation:
+  description: The rotation as HAProxy really does it, as M(linkrift.platform.rotation) returns it.
+  returned: success
+  type: dict
+  sample: {redirect: {backend: linkrift_redirect, servers: {}}}
+differences:
+  description: Where HAProxy does other than the file says, in words.
+  returned: success
+  type: list
+  elements: str
+  sample: ["redirect/app1-green: maint, the file says ready"]
+"""
+
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.linkrift.platform.plugins.module_utils._haproxy import (
+    Haproxy,
+    HaproxyDownError,
+    HaproxyError,
+    Socket,
+    View,
+)
+from ansible_collections.linkrift.platform.plugins.module_utils._rotation import describe
+from ansible_collections.linkrift.platform.plugins.module_utils._rotation_config import (
+    digest_in,
+    parse_file,
+    service_of,
+)
+
+
+def main() -> None:
+    """Run the module."""
+    module = AnsibleModule(
+        argument_spec={
+            "path": {"type": "path", "default": "/etc/haproxy/linkrift-backends.cfg"},
+            "admin_socket": {"type": "path", "default": "/run/haproxy/admin.sock"},
+            "master_socket": {"type": "path", "default": "/run/haproxy-master.sock"},
+        },
+        supports_check_mode=True,
+    )
+    master = module.params["master_socket"]
+    haproxy = Haproxy(Socket(module.params["admin_socket"]), Socket(master) if master else None)
+    try:
+        result = _gather(haproxy, Path(module.params["path"]))
+    except (HaproxyError, OSError) as error:
+        module.fail_json(msg=str(error))
+    module.exit_json(changed=False, **result)
+
+
+def _gather(haproxy: Haproxy, path: Path) -> dict[str, Any]:
+    """Ask both."""
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    view = _view(haproxy)
+    workers = haproxy.workers() if view else None
+    rotation = describe(view, text) if view else {}
+    states: dict[str, dict[str, str]] = {}
+    for (backend, server), remembered in sorted(parse_file(text).items()):
+        states.setdefault(service_of(backend), {})[server] = remembered.state
+    return {
+        "running": view is not None,
+        "loaded": bool(view and view.digest),
+        "current": bool(view and view.digest and view.digest == digest_in(text)),
+        "pid": view.pid if view else None,
+        "old_workers": list(workers.old) if workers else [],
+        "version": view.version if view else "",
+        "states": states,
+        "rotation": rotation,
+        "differences": _differences(states, rotation) if view else [],
+    }
+
+
+def _view(haproxy: Haproxy) -> View | None:
+    try:
+        return haproxy.view()
+    except HaproxyDownError:
+        return None
+
+
+def _differences(states: dict[str, dict[str, str]], rotation: dict[str, Any]) -> list[str]:
+    """Compare what the file says with what HAProxy does."""
+    real = {
+        f"{service}/{name}": server["admin"]
+        for service, entry in rotation.items()
+        for name, server in entry["servers"].items()
+    }
+    said = {f"{service}/{name}": state for service, servers in states.items() for name, state in servers.items()}
+    return [
+        f"{name}: {real.get(name, 'unknown to HAProxy')}, the file says {said.get(name, 'nothing')}"
+        for name in sorted(real.keys() | said.keys())
+        if real.get(name) != said.get(name)
+    ]
+
+
+if __name__ == "__main__":
+    main()
