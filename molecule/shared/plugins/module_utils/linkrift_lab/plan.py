@@ -22,6 +22,8 @@ NUMBERS = range(1, 250)
 FREE_NUMBERS = range(16, 240)
 OCTETS = range(10, 250)
 USER = "ops"
+# Directories of the main lab, in which the other labs have theirs.
+RESERVED = ("cp", "inventory", "tls")
 
 _NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 _GROUP = re.compile(r"[a-z_][a-z0-9_]*")

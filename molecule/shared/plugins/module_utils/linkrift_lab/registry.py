@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import LabError
-from .plan import BASE, FREE_NUMBERS, NUMBERS, Lab, check_name
+from .plan import BASE, FREE_NUMBERS, NUMBERS, RESERVED, Lab, check_name
 from .run import locked, write_whole
 
 
@@ -50,6 +50,8 @@ class Registry:
             LabError: The number is another lab's, or none is left.
         """
         check_name(name, what="lab")
+        if name in RESERVED:
+            raise LabError(f"lab {name!r}: that name is taken by a directory of the main lab")
         held = {lab.number: lab for lab in self.labs()}
         mine = self.find(directory)
         if number is not None:
