@@ -1,0 +1,81 @@
+# Copyright (c) 2026 Linkrift Platform Team
+# MIT License (see LICENSE)
+"""The ledger: what happened to a service's slots on a host, in order, never rewritten."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ansible_collections.linkrift.platform.plugins.module_utils._paths import (
+    Layout,
+    append_ledger,
+    read_ledger,
+    sync_directory,
+)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One step of a slot."""
+
+    service: str
+    slot: str
+    release: str
+    config_digest: str
+    action: str
+    """`candidate`, `admitted`, `live` or `stopped`."""
+    passed: Sequence[str]
+    """Names of the checks that passed."""
+    by: str
+    failed: str = ""
+    """Why the step failed; empty when it did not."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the entry as it is written, with the time (UTC, to the millisecond)."""
+        now = datetime.datetime.now(datetime.timezone.utc)
+        entry: dict[str, Any] = {
+            "time": now.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
+            "service": self.service,
+            "slot": self.slot,
+            "release": self.release,
+            "config_digest": self.config_digest,
+            "action": self.action,
+            "passed": list(self.passed),
+            "by": self.by,
+        }
+        return {**entry, "failed": self.failed} if self.failed else entry
+
+
+def record(layout: Layout, entry: Entry) -> None:
+    """Append an entry; once this returns, it survives a power cut.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    path = layout.ledger(entry.service)
+    new = not path.exists()
+    path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    append_ledger(path, entry.as_dict())
+    if new:
+        sync_directory(path.parent)
+
+
+def newest(layout: Layout, service: str, action: str, slot: str | None = None) -> dict[str, Any] | None:
+    """Return the newest entry of an action that did not fail, of one slot or of any; None without one."""
+    for entry in reversed(read_ledger(layout.ledger(service))):
+        if entry.get("action") == action and slot in (None, entry.get("slot")) and not entry.get("failed"):
+            return dict(entry)
+    return None
+
+
+def is_recorded(layout: Layout, entry: Entry) -> bool:
+    """Tell whether the newest entry of the same action says the same of slot, release and configuration.
+
+    Only one slot can be live, so there the newest of both counts; the other actions are each slot's own.
+    """
+    found = newest(layout, entry.service, entry.action, None if entry.action == "live" else entry.slot)
+    wished = {"slot": entry.slot, "release": entry.release, "config_digest": entry.config_digest}
+    return found is not None and all(found.get(name) == value for name, value in wished.items())

@@ -1,0 +1,413 @@
+# Copyright (c) 2026 Linkrift Platform Team
+# MIT License (see LICENSE)
+"""The four wishes about a slot: candidate, admitted, live, stopped.
+
+Each looks at what is there, does only the steps that are missing, and so may be repeated after any interruption. A
+step that fails by itself is undone; a run that is killed leaves what it had done, and the next one goes on from there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+from ansible_collections.linkrift.platform.plugins.module_utils import _slot_steps as steps
+from ansible_collections.linkrift.platform.plugins.module_utils._gate import GateResult
+from ansible_collections.linkrift.platform.plugins.module_utils._ledger import is_recorded, record
+from ansible_collections.linkrift.platform.plugins.module_utils._paths import SLOTS, linked_release, other_slot
+from ansible_collections.linkrift.platform.plugins.module_utils._slot_state import (
+    Host,
+    ServiceView,
+    SlotError,
+    SlotView,
+    digest_of,
+    survey,
+    wished_config,
+)
+
+STATES = ("candidate", "admitted", "live", "stopped")
+
+
+@dataclass
+class Outcome:
+    """What a wish came to."""
+
+    host: Host
+    before: ServiceView
+    slot: str
+    record: steps.Record
+    message: str = ""
+    gates: list[GateResult] = field(default_factory=list)
+    settings: list[str] = field(default_factory=list)
+    """Names of what is different from the live slot's configuration."""
+    warnings: list[str] = field(default_factory=list)
+    wished: Mapping[str, Any] = field(default_factory=dict)
+    """What the slot's facts will be, where check mode cannot look."""
+    live: str | None = None
+    """The slot that will be live, in check mode."""
+
+    def facts(self, *, now: bool) -> dict[str, dict[str, Any]]:
+        """Return the facts of both slots: as they were, or as they are now (in check mode: would be)."""
+        if not now:
+            return {slot: slot_facts(self.host, self.before[slot]) for slot in SLOTS}
+        if not self.record.check:
+            view = survey(self.host)
+            return {slot: slot_facts(self.host, view[slot]) for slot in SLOTS}
+        facts = self.facts(now=False)
+        if self.record.changed:
+            facts[self.slot].update(self.wished)
+        if self.live:
+            other = facts[other_slot(self.slot)]
+            other.update(enabled=False, state="warm" if other["state"] == "live" else other["state"])
+        return facts
+
+
+def slot_facts(host: Host, view: SlotView) -> dict[str, Any]:
+    """Return what there is to say of a slot, secrets excepted."""
+    return {
+        "state": view.state,
+        "release": view.release,
+        "active": view.unit.running,
+        "enabled": view.unit.enabled,
+        "admitted": view.admitted,
+        "config_digest": digest_of(host, view.config),
+        "port": host.port(view.slot),
+    }
+
+
+def candidate(host: Host, release: str, slot: str | None = None, *, check: bool = False) -> Outcome:
+    """Start a release in the slot that is not live, and gate it there; when it is live already, do nothing.
+
+    Args:
+        host: the service on its host.
+        release: id of the release to run.
+        slot: which slot; by default the one that is not live, or blue.
+        check: change nothing, tell what would be done.
+
+    Raises:
+        SlotError: it cannot be started, or did not pass. Then it was stopped, and the slot has what it had before.
+        SystemdError, OSError: systemd, or a file, is out of reach.
+    """
+    before = survey(host)
+    live = before.live
+    done = steps.Record(host, check)
+    try:
+        steps.check_release(host, release)
+        config = wished_config(host)
+    except SlotError as error:
+        if not check:
+            raise
+        name = slot or (other_slot(live.slot) if live else SLOTS[0])
+        done.step("start", str)
+        return Outcome(host, before, name, done, message=f"unknown until this is done: {error}")
+
+    if live and live.unit.running and live.runs(release, config) and slot in (None, live.slot):
+        return Outcome(host, before, live.slot, done, message=f"{release} is live in {live.slot} with these settings")
+    if live and slot == live.slot:
+        msg = f"{slot} is the live slot of {host.service}: a candidate goes into {other_slot(slot)}"
+        raise SlotError(msg)
+    target = before[slot or (other_slot(live.slot) if live else SLOTS[0])]
+    outcome = Outcome(host, before, target.slot, done)
+    outcome.settings = config.changes_from(live.config) if live else []
+    outcome.wished = {
+        "state": "candidate",
+        "release": release,
+        "active": True,
+        "admitted": False,
+        "config_digest": digest_of(host, config),
+    }
+    steps.check_unit(host, target)
+    former = steps.remember(host, target.slot)
+    since = host.clock.time()
+    started = host.clock.monotonic()
+    if not target.runs(release, config):
+        _make_room(host, done, live, target)
+        steps.check_port(host, survey(host)[target.slot] if not check else target, dict(config.variables))
+        done.step("pin", steps.pin, host, target.slot)
+        done.step("link", steps.link, host, target.slot, release)
+    reason = ""
+    try:
+        if done.changed or not target.unit.running:
+            done.step("start", steps.start, host, target.slot, host.gates.deadline)
+    except SlotError as error:
+        reason = str(error)
+    if check:
+        outcome.message = f"{release} would be started in {target.slot}" if done.changed else "it runs already"
+        return outcome
+    if not reason:
+        left = max(host.gates.deadline - (host.clock.monotonic() - started), host.gates.timeout)
+        gate = steps.await_ready(host, survey(host)[target.slot], release, left)
+        outcome.gates.append(gate)
+        reason = "" if gate.passed else gate.reason
+    if reason:
+        _abandon(outcome, release, former, since, reason)
+    view = survey(host)[target.slot]
+    _note(done, view, "candidate", ["process", "ready", "version"])
+    outcome.message = f"{release} is up in {target.slot} and passed its gate"
+    return outcome
+
+
+def _make_room(host: Host, done: steps.Record, live: SlotView | None, target: SlotView) -> None:
+    """Stop what a slot was left with, unless visitors may be on it."""
+    if live and target.state == "warm":
+        msg = (
+            f"{target.slot} still runs {target.release} and is admitted, so visitors may be on it: take it out of "
+            f"rotation, stop it (linkrift.platform.slot, service: {host.service}, slot: {target.slot}, "
+            "state: stopped), and repeat this"
+        )
+        raise SlotError(msg)
+    if target.admitted:
+        done.step("withdraw", steps.withdraw, host, target.slot)
+    if not target.unit.stopped:
+        done.step("stop", steps.stop, host, target.slot)
+
+
+def _abandon(outcome: Outcome, release: str, former: steps.Former, since: float, reason: str) -> NoReturn:
+    """Undo a candidate that did not pass, and say why."""
+    host, slot, live = outcome.host, outcome.slot, outcome.before.live
+    view = survey(host)[slot]
+    standing = f"{live.slot} ({live.release}) is live as before" if live else "nothing is live yet"
+    undo = []
+    with steps.evidence(host, slot, since) as found:
+        if outcome.gates and outcome.gates[-1].last:
+            found["answer"] = outcome.gates[-1].last.as_dict()
+        if view.admitted:
+            left = f"The slot stays as it is, since it is admitted; {standing}"
+        else:
+            try:
+                steps.stop(host, slot)
+                if outcome.record.changed:
+                    steps.restore(host, slot, former)
+                left = f"The slot is stopped again; {standing}"
+            except (SlotError, OSError) as error:
+                undo.append(str(error))
+                left = f"It could not be undone ({error}); {standing}"
+    try:
+        record(host.layout, steps.entry(host, view, "candidate", [], reason))
+    except OSError as error:
+        undo.append(f"the ledger cannot be written: {error}")
+    msg = (
+        f"{release} did not pass as the candidate of {host.service} in {slot}: {reason}. {left}. The evidence is in "
+        "`evidence`; correct the release or its settings, and repeat this"
+    )
+    raise SlotError(msg, slot=slot, evidence=found, gate=_last_gate(outcome), undo_failed=undo)
+
+
+def _last_gate(outcome: Outcome) -> dict[str, Any]:
+    return outcome.gates[-1].as_dict() if outcome.gates else {}
+
+
+def _note(done: steps.Record, view: SlotView, action: str, passed: list[str]) -> None:
+    """Add to the ledger what was done, or what an interrupted run did and could not add."""
+    if done.check:
+        if done.changed:
+            done.step("ledger", str)
+        return
+    entry = steps.entry(done.host, view, action, passed)
+    if done.changed or not is_recorded(done.host.layout, entry):
+        done.step("ledger", record, done.host.layout, entry)
+
+
+def admitted(host: Host, slot: str | None = None, release: str | None = None, *, check: bool = False) -> Outcome:
+    """Let a slot work: its `/health` turns from 404 to 200. A worker first has the other one pause and flush.
+
+    Args:
+        host: the service on its host.
+        slot: which slot; by default the live one, or, with nothing live, the one that runs.
+        release: what it must run.
+        check: change nothing, tell what would be done.
+
+    Raises:
+        SlotError: it does not run, or did not become healthy. Then it is not admitted (unless it is live).
+        SystemdError, OSError: systemd, or a file, is out of reach.
+    """
+    before = survey(host)
+    done = steps.Record(host, check)
+    target = _named(host, before, slot, release, check=check)
+    outcome = Outcome(host, before, target.slot if target else SLOTS[0], done)
+    outcome.wished = {"admitted": True, **({} if target and target.live else {"state": "warm"})}
+    if target is None or target.unit.stopped:
+        if not check:
+            standing = f"{target.slot} does not run" if target else "neither slot runs"
+            msg = f"{host.service}: {standing}. Start a release there with state=candidate first"
+            raise SlotError(msg)
+        done.step("admit", str)
+        outcome.message = "unknown until a candidate runs"
+        return outcome
+    since = host.clock.time()
+    other = before[other_slot(target.slot)]
+    handed_over = host.is_worker and other.admitted
+    if handed_over:
+        done.step("pause", _pause, outcome, other)
+    if not target.admitted:
+        done.step("admit", steps.admit, host, target)
+    if check:
+        _note(done, target, "admitted", [])
+        return outcome
+    gate = steps.await_health(host, target, 200)
+    outcome.gates.append(gate)
+    if not gate.passed:
+        with steps.evidence(host, target.slot, since) as found:
+            if gate.last:
+                found["answer"] = gate.last.as_dict()
+            if not target.live:
+                steps.withdraw(host, target.slot)
+            if handed_over:
+                steps.admit(host, other)
+        left = "It stays admitted, since it is live" if target.live else "It is not admitted any more"
+        msg = (
+            f"{target.slot} of {host.service} is admitted, but {gate.reason}. {left}. The evidence is in `evidence`; "
+            "correct what it shows, and repeat this"
+        )
+        raise SlotError(msg, slot=target.slot, evidence=found, gate=gate.as_dict())
+    _note(done, target, "admitted", ["health"])
+    outcome.message = f"{target.slot} is admitted"
+    return outcome
+
+
+def _pause(outcome: Outcome, other: SlotView) -> None:
+    """Have a worker pause, flush and acknowledge; when it does not, let it go on as before."""
+    host = outcome.host
+    steps.withdraw(host, other.slot)
+    if other.unit.stopped:
+        return
+    gate = steps.await_paused(host, other)
+    outcome.gates.append(gate)
+    if not gate.passed and not steps.dead(host, other.slot):
+        steps.admit(host, other)
+        msg = (
+            f"the worker in {other.slot} did not hand over: {gate.reason}. It goes on as before; see its journal "
+            f"(journalctl -u {other.unit.name}), and repeat this"
+        )
+        raise SlotError(msg, slot=other.slot, gate=gate.as_dict())
+
+
+def live(host: Host, slot: str | None = None, release: str | None = None, *, check: bool = False) -> Outcome:
+    """Commit: make a slot the live one, which a reboot brings back, and write it into the ledger.
+
+    Args:
+        host: the service on its host.
+        slot: which slot; by default the live one, or, with nothing live, the one that is admitted.
+        release: what it must run.
+        check: change nothing, tell what would be done.
+
+    Raises:
+        SlotError: it does not run or is not admitted.
+        SystemdError, OSError: systemd, or a file, is out of reach.
+    """
+    before = survey(host)
+    done = steps.Record(host, check)
+    target = _named(host, before, slot, release, check=check)
+    outcome = Outcome(host, before, target.slot if target else SLOTS[0], done, live=target.slot if target else None)
+    if target is None or (not target.live and not (target.unit.running and target.admitted)):
+        if not check:
+            found = "neither slot runs"
+            if target:
+                admission = "admitted" if target.admitted else "not admitted"
+                found = f"{target.slot} is {target.unit.describe()} and {admission}"
+            msg = (
+                f"{host.service}: {found}. Only a slot that is up and admitted can be made live: "
+                "use state=candidate, then state=admitted"
+            )
+            raise SlotError(msg)
+        done.step("commit", str)
+        outcome.message = "unknown until a candidate is admitted"
+        return outcome
+    outcome.wished = {"state": "live", "enabled": True}
+    other = before[other_slot(target.slot)]
+    # Until the one step `name_live`, a reboot brings the old slot back (and the new one as well); after it, the new.
+    if not target.unit.enabled:
+        done.step("enable", host.systemd.enable, target.unit.name)
+    if not target.live:
+        done.step("name_live", steps.name_live, host, target.slot)
+    if target.release and linked_release(host.layout.current_link(host.service)) != target.release:
+        done.step("current", steps.link_current, host, target.release)
+    if other.unit.enabled:
+        done.step("disable", host.systemd.disable, other.unit.name)
+    _note(done, target, "live", ["admitted"])
+    outcome.message = f"{target.slot} ({target.release}) is live"
+    return outcome
+
+
+def stopped(
+    host: Host, slot: str | None = None, release: str | None = None, *, force: bool = False, check: bool = False
+) -> Outcome:
+    """Stop a slot: not started at boot, not admitted, a worker paused and flushed first. Never the live one.
+
+    Args:
+        host: the service on its host.
+        slot: which slot; by default the one that is not live.
+        release: what it must run, when it runs.
+        force: even when it is live; then nothing is live afterwards.
+        check: change nothing, tell what would be done.
+
+    Raises:
+        SlotError: it is live, or does not stop.
+        SystemdError, OSError: systemd, or a file, is out of reach.
+    """
+    before = survey(host)
+    done = steps.Record(host, check)
+    now_live = before.live
+    if slot is None and now_live is None:
+        msg = f"nothing of {host.service} is live, so say which slot to stop"
+        raise SlotError(msg)
+    target = before[slot or other_slot(now_live.slot if now_live else SLOTS[0])]
+    outcome = Outcome(host, before, target.slot, done)
+    outcome.wished = {"state": "idle", "active": False, "enabled": False, "admitted": False}
+    if target.live and not force:
+        msg = f"{target.slot} is the live slot of {host.service}: make the other one live first, or use force"
+        raise SlotError(msg)
+    _check_runs(target, release)
+    if target.unit.enabled:
+        done.step("disable", host.systemd.disable, target.unit.name)
+    if target.admitted:
+        done.step("withdraw", steps.withdraw, host, target.slot)
+    if target.unit.active != "inactive":
+        if host.is_worker and target.unit.running:
+            done.step("pause", _pause_or_warn, outcome, target)
+        done.step("stop", steps.stop, host, target.slot)
+    if target.live:
+        done.step("forget_live", steps.forget_live, host)
+    _give_back(outcome, now_live if now_live and now_live.slot != target.slot else None)
+    if done.changed:
+        _note(done, target, "stopped", [])
+    outcome.message = f"{target.slot} is stopped"
+    return outcome
+
+
+def _pause_or_warn(outcome: Outcome, target: SlotView) -> None:
+    """Have a worker pause before its end; one that cannot is stopped all the same."""
+    gate = steps.await_paused(outcome.host, target)
+    outcome.gates.append(gate)
+    if not gate.passed:
+        outcome.warnings.append(
+            f"the worker in {target.slot} was stopped before it had paused: {gate.reason}. What it had not "
+            "acknowledged is delivered again, and counted once"
+        )
+
+
+def _give_back(outcome: Outcome, now_live: SlotView | None) -> None:
+    """Let the live worker work again, when an abandoned handover left it paused."""
+    if outcome.host.is_worker and now_live and not now_live.unit.stopped and not now_live.admitted:
+        outcome.record.step("give_back", steps.admit, outcome.host, now_live)
+
+
+def _named(host: Host, view: ServiceView, slot: str | None, release: str | None, *, check: bool) -> SlotView | None:
+    """Return the slot a wish is about; None when there is none yet."""
+    target = view[slot] if slot else view.live
+    if target is None:
+        running = [found for found in view.slots.values() if not found.unit.stopped]
+        if len(running) > 1:
+            msg = f"both slots of {host.service} run and none is live: say which slot"
+            raise SlotError(msg)
+        target = running[0] if running else None
+    if target and not (check and target.unit.stopped):
+        _check_runs(target, release)
+    return target
+
+
+def _check_runs(target: SlotView, release: str | None) -> None:
+    if release is not None and not target.unit.stopped and target.release != release:
+        msg = f"{target.slot} runs {target.release}, not {release}: name the right slot or release"
+        raise SlotError(msg)

@@ -1,0 +1,223 @@
+# Copyright (c) 2026 Linkrift Platform Team
+# MIT License (see LICENSE)
+"""What this collection asks of systemd, through `systemctl` and `journalctl`."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+_PROPERTIES = {
+    "LoadState": "load",
+    "ActiveState": "active",
+    "SubState": "sub",
+    "UnitFileState": "file",
+    "Result": "result",
+    "MainPID": "pid",
+    "ExecMainStatus": "exit_status",
+    "NeedDaemonReload": "stale",
+    "FragmentPath": "fragment",
+    "DropInPaths": "drop_ins",
+}
+
+
+@dataclass(frozen=True)
+class Completed:
+    """What a command came to."""
+
+    status: int
+    stdout: str
+    stderr: str
+
+
+Runner = Callable[[Sequence[str], float], Completed]
+"""Runs a command, with a deadline in seconds; raises TimeoutError past it."""
+
+
+class SystemdError(Exception):
+    """systemd did not do what it was asked; the message is its own."""
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What systemd knows of a unit."""
+
+    name: str
+    load: str
+    active: str
+    sub: str
+    file: str
+    result: str
+    pid: int
+    exit_status: int
+    stale: bool
+    fragment: str
+    drop_ins: tuple[str, ...]
+
+    @property
+    def loaded(self) -> bool:
+        """The unit file is there and can be used."""
+        return self.load == "loaded"
+
+    @property
+    def running(self) -> bool:
+        """It is up: started and, with Type=notify, ready."""
+        return self.active in ("active", "reloading")
+
+    @property
+    def stopped(self) -> bool:
+        """Nothing of it runs or is about to."""
+        return self.active in ("inactive", "failed")
+
+    @property
+    def enabled(self) -> bool:
+        """It starts at boot."""
+        return self.file == "enabled"
+
+    def describe(self) -> str:
+        """Return its state in words, for messages."""
+        state = f"{self.active} ({self.sub})"
+        if self.result not in ("", "success"):
+            state += f", result {self.result}"
+        if self.exit_status:
+            state += f", exit status {self.exit_status}"
+        return state
+
+
+def run_command(command: Sequence[str], deadline: float) -> Completed:
+    """Run a command without a shell, in the C locale.
+
+    Args:
+        command: program and arguments.
+        deadline: seconds.
+
+    Raises:
+        TimeoutError: it was still running at the deadline (and was ended).
+        OSError: the program cannot be run.
+    """
+    try:
+        done = subprocess.run(  # noqa: S603 - a fixed program, arguments from checked names, no shell
+            command,
+            capture_output=True,
+            check=False,
+            text=True,
+            errors="replace",
+            timeout=deadline,
+            stdin=subprocess.DEVNULL,
+            env={**os.environ, "LC_ALL": "C", "SYSTEMD_PAGER": "", "SYSTEMD_COLORS": "0"},
+        )
+    except subprocess.TimeoutExpired as error:
+        msg = f"{' '.join(command)} took longer than {deadline:.0f} s"
+        raise TimeoutError(msg) from error
+    return Completed(done.returncode, done.stdout, done.stderr)
+
+
+class Systemd:
+    """The system's service manager."""
+
+    def __init__(self, run: Runner = run_command) -> None:
+        self._run = run
+
+    def show(self, name: str) -> Unit:
+        """Return what is known of a unit, whether it exists or not.
+
+        Raises:
+            SystemdError: the manager cannot be asked.
+        """
+        output = self._systemctl("show", f"--property={','.join(_PROPERTIES)}", "--", name, deadline=20)
+        found = dict(line.split("=", 1) for line in output.splitlines() if "=" in line)
+        values = {field: found.get(key, "") for key, field in _PROPERTIES.items()}
+        return Unit(
+            name=name,
+            load=values["load"],
+            active=values["active"],
+            sub=values["sub"],
+            file=values["file"],
+            result=values["result"],
+            pid=int(values["pid"] or 0),
+            exit_status=int(values["exit_status"] or 0),
+            stale=values["stale"] == "yes",
+            fragment=values["fragment"],
+            drop_ins=tuple(values["drop_ins"].split()),
+        )
+
+    def start(self, name: str, deadline: float) -> None:
+        """Start a unit and wait until it is up.
+
+        Raises:
+            SystemdError: it failed.
+            TimeoutError: it was not up within `deadline` seconds; the start may still be under way.
+        """
+        self._systemctl("start", "--", name, deadline=deadline)
+
+    def stop(self, name: str, deadline: float) -> None:
+        """Stop a unit, or end its start, and wait until nothing of it runs.
+
+        Raises:
+            SystemdError: it failed.
+            TimeoutError: it took longer than `deadline` seconds; the stop is still under way.
+        """
+        self._systemctl("stop", "--", name, deadline=deadline)
+
+    def enable(self, name: str) -> None:
+        """Have a unit started at boot.
+
+        Raises:
+            SystemdError: it failed.
+        """
+        self._systemctl("enable", "--quiet", "--", name, deadline=60)
+
+    def disable(self, name: str) -> None:
+        """Have a unit not started at boot.
+
+        Raises:
+            SystemdError: it failed.
+        """
+        self._systemctl("disable", "--quiet", "--", name, deadline=60)
+
+    def reload(self) -> None:
+        """Read unit files again; running units go on.
+
+        Raises:
+            SystemdError: it failed.
+        """
+        self._systemctl("daemon-reload", deadline=60)
+
+    def forget_failure(self, name: str) -> None:
+        """Clear a unit's failed state and its count of starts.
+
+        Raises:
+            SystemdError: it failed.
+        """
+        self._systemctl("reset-failed", "--", name, deadline=20)
+
+    def journal(self, name: str, since: float, lines: int) -> list[str]:
+        """Return the last lines a unit wrote, and systemd about it; without a journal, the reason.
+
+        Args:
+            name: unit.
+            since: seconds since the epoch.
+            lines: how many at most.
+        """
+        command = ["journalctl", "--no-pager", "--quiet", "--output=cat", f"--since=@{since:.0f}", f"--lines={lines}"]
+        try:
+            done = self._run([*command, f"--unit={name}"], 20)
+        except (OSError, TimeoutError) as error:
+            return [f"(the journal cannot be read: {error})"]
+        return done.stdout.splitlines() or [f"(the journal has nothing: {done.stderr.strip() or 'no entries'})"]
+
+    def _systemctl(self, *arguments: str, deadline: float) -> str:
+        try:
+            done = self._run(["systemctl", "--no-ask-password", *arguments], deadline)
+        except TimeoutError:
+            raise
+        except OSError as error:
+            msg = f"systemctl cannot be run: {error}"
+            raise SystemdError(msg) from error
+        if done.status != 0:
+            reason = " ".join((done.stderr or done.stdout).split()) or f"exit status {done.status}"
+            msg = f"systemctl {arguments[0]} {arguments[-1]}: {reason}"
+            raise SystemdError(msg)
+        return done.stdout
