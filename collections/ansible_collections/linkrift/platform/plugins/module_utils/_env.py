@@ -145,7 +145,7 @@ class _Parser:
         parts: list[str] = []
         trailing = 0  # blanks at the end of an unquoted part, which do not count
         started = False
-        while True:
+        while self._at < len(self._text):
             char = self._take()
             if char in _NEWLINE:
                 break

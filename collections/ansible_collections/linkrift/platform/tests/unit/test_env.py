@@ -2,6 +2,7 @@
 # MIT License (see LICENSE)
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 from pathlib import Path
@@ -87,6 +88,12 @@ def test_shell_reads_the_same(tmp_path: Path) -> None:
 )
 def test_files_are_read_as_systemd_reads_them(text: str, expected: dict[str, str]) -> None:
     assert env.parse(text) == expected
+
+
+@given(st.text("A= \t\r\n\\'\"$`#;x", max_size=30))
+def test_any_text_is_read_or_refused(text: str) -> None:
+    with contextlib.suppress(env.EnvError):
+        env.parse(text)
 
 
 @pytest.mark.parametrize(
