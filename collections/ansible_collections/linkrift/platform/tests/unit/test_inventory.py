@@ -1,0 +1,79 @@
+"""What an inventory implies."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from ansible.errors import AnsibleFilterError
+
+from ansible_collections.linkrift.platform.plugins.filter import addresses, firewall_rules, hosts_in
+from ansible_collections.linkrift.platform.plugins.module_utils._inventory import (
+    InventoryError,
+    addresses_of,
+)
+from ansible_collections.linkrift.platform.plugins.module_utils._inventory import hosts_in as find_hosts
+
+GROUPS = {"api_hosts": ["app1", "app2"], "worker_hosts": ["app2", "app3"], "postgresql_hosts": ["data1"]}
+HOSTVARS: dict[str, dict[str, Any]] = {
+    "app1": {"linkrift_address": "192.0.2.1", "linkrift_address6": "2001:0db8::1"},
+    "app2": {"ansible_host": "192.0.2.2"},
+    "app3": {"linkrift_address6": "2001:db8::3", "ansible_host": "gateway"},
+    "data1": {"ansible_host": "data1.example.org"},
+    "192.0.2.9": {},
+}
+
+
+def test_hosts_of_groups_once_each() -> None:
+    assert find_hosts(["worker_hosts", "api_hosts", "nobody"], GROUPS) == ["app2", "app3", "app1"]
+
+
+def test_addresses_of_both_families() -> None:
+    hosts = ["app1", "app2", "app3", "192.0.2.9"]
+    assert addresses_of(hosts, HOSTVARS) == ["192.0.2.1", "2001:db8::1", "192.0.2.2", "2001:db8::3", "192.0.2.9"]
+
+
+def test_a_host_without_an_address_is_named() -> None:
+    with pytest.raises(InventoryError, match=r"host data1: 'data1.example.org' .* set linkrift_address"):
+        addresses_of(["data1"], HOSTVARS)
+    with pytest.raises(AnsibleFilterError, match="host data1"):
+        addresses.addresses(["data1"], HOSTVARS)
+
+
+FLOWS: list[dict[str, Any]] = [
+    {"name": "ssh", "networks": ["any"], "to": ["all"], "ports": ["22"]},
+    {
+        "name": "database",
+        "from": ["api_hosts"],
+        "networks": ["192.0.2.128/25"],
+        "to": ["postgresql_hosts"],
+        "ports": [5432],
+    },
+    {"name": "elsewhere", "from": ["api_hosts"], "to": ["balancers"], "ports": [80]},
+]
+
+
+def test_only_flows_to_the_host_become_rules() -> None:
+    assert firewall_rules.firewall_rules(FLOWS, ["data_hosts", "postgresql_hosts"], GROUPS, HOSTVARS) == [
+        {"name": "ssh", "ports": [22], "sources": ["any"]},
+        {"name": "database", "ports": [5432], "sources": ["192.0.2.128/25", "192.0.2.1", "2001:db8::1", "192.0.2.2"]},
+    ]
+
+
+@pytest.mark.parametrize(
+    ("flow", "complaint"),
+    [
+        ({"name": "x", "ports": [1]}, r"missing \['to'\]"),
+        ({"name": "x", "to": ["all"], "ports": [1], "form": []}, r"unknown \['form'\]"),
+        ({"name": "x", "to": ["all"], "ports": [1], "from": ["postgresql_hosts"]}, "host data1"),
+    ],
+)
+def test_a_flow_that_is_refused(flow: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(AnsibleFilterError, match=complaint):
+        firewall_rules.firewall_rules([flow], [], GROUPS, HOSTVARS)
+
+
+@pytest.mark.parametrize("plugin", [hosts_in, addresses, firewall_rules])
+def test_the_filters_are_offered_by_name(plugin: Any) -> None:
+    name = plugin.__name__.rpartition(".")[2]
+    assert list(plugin.FilterModule().filters()) == [name]
