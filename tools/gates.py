@@ -1,0 +1,130 @@
+"""The gates a change must pass: linters, unit tests, tests on real servers, scenarios on real hosts.
+
+    python -m tools.gates check     linters and unit tests
+    python -m tools.gates test      all of them
+    python -m tools.gates NAME ...  the named ones
+
+Gates that do not need each other run side by side, as many as there are processors. Each says its time; the output of
+one that fails is shown whole. They end with one table, and `N passed, M failed`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+BIN = Path(sys.executable).parent
+COLLECTION = "collections/ansible_collections/linkrift/platform"
+TYPED = ("app/src", f"{COLLECTION}/plugins", "molecule/shared/plugins", "tools")
+PYTHON = (*TYPED, "app/tests", f"{COLLECTION}/tests", "molecule")
+
+
+@dataclass(frozen=True)
+class Gate:
+    """One command that must succeed.
+
+    Attributes:
+        name: What the table and the command line call it.
+        command: The command; its first word is looked up beside this Python first.
+        environment: Variables on top of the machine's own.
+        stream: Show the output as it comes instead of only when it fails (long gates).
+    """
+
+    name: str
+    command: Sequence[str]
+    environment: dict[str, str] = field(default_factory=dict)
+    stream: bool = False
+
+
+def coverage(name: str, *arguments: str) -> tuple[Sequence[str], dict[str, str]]:
+    """Return a pytest command that records coverage in a file of its own, and its environment."""
+    command = ("python", "-m", "coverage", "run", "-m", "pytest", "-q", *arguments)
+    return command, {"COVERAGE_FILE": f".coverage.{name}"}
+
+
+LINTERS = (
+    Gate("ruff", ("ruff", "check", *PYTHON)),
+    Gate("ruff-format", ("ruff", "format", "--check", *PYTHON)),
+    Gate("mypy", ("mypy", *TYPED)),
+    Gate("bandit", ("bandit", "-q", "-c", "pyproject.toml", "-r", *TYPED)),
+    Gate("yamllint", ("yamllint", "--strict", ".")),
+    Gate("ansible-lint", ("ansible-lint",)),
+    Gate("sanity", ("python", "-m", "tools.sanity")),
+    Gate("syntax", ("ansible-playbook", "--syntax-check", "-i", "inventories/production", "playbooks/site.yml")),
+)
+UNIT = Gate("unit", *coverage("unit", "-m", "not servers"))
+NEWEST = Gate("newest-core", ("python", "-m", "tools.newest"))
+SERVERS = Gate("servers", *coverage("servers", "-m", "servers"))
+COVERED = Gate(
+    "coverage",
+    ("bash", "-c", "coverage combine -q .coverage.unit .coverage.servers && coverage report --format=total"),
+)
+SCENARIO = Gate("molecule", ("molecule", "test", "--scenario-name", "default"), stream=True)
+
+# Gates of one stage run side by side; the next stage begins when they are done.
+CHECK: tuple[tuple[Gate, ...], ...] = ((*LINTERS, UNIT, NEWEST),)
+TEST: tuple[tuple[Gate, ...], ...] = (*CHECK, (SERVERS,), (COVERED,), (SCENARIO,))
+ALL = {gate.name: gate for stage in TEST for gate in stage}
+
+
+def run(gate: Gate) -> tuple[Gate, int, float]:
+    """Run a gate and return it with its exit status and its time in seconds."""
+    environment = os.environ | gate.environment | {"PATH": f"{BIN}:{os.environ.get('PATH', '')}"}
+    program = shutil.which(gate.command[0], path=environment["PATH"]) or gate.command[0]
+    began = time.monotonic()
+    done = subprocess.run(
+        [program, *gate.command[1:]],
+        cwd=ROOT,
+        env=environment,
+        check=False,
+        stdin=subprocess.DEVNULL,
+        stdout=None if gate.stream else subprocess.PIPE,
+        stderr=None if gate.stream else subprocess.STDOUT,
+        text=True,
+    )
+    seconds = time.monotonic() - began
+    failed = done.returncode != 0
+    if failed and not gate.stream:
+        print(f"----- {gate.name}: {' '.join(gate.command)}\n{done.stdout}", flush=True)
+    print(f"{'FAILED' if failed else 'ok':>6}  {gate.name}  {seconds:.1f} s", flush=True)
+    return gate, done.returncode, seconds
+
+
+def run_stages(stages: Sequence[Sequence[Gate]]) -> int:
+    """Run the stages in order, print what came of each gate, and return how many failed."""
+    results: list[tuple[Gate, int, float]] = []
+    for stage in stages:
+        with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
+            results += pool.map(run, stage)
+        if any(code for _, code, _ in results):
+            break
+    failed = sum(1 for _, code, _ in results if code)
+    left = sum(len(stage) for stage in stages) - len(results)
+    if left:
+        print(f"{left} gates were not run, since an earlier one failed")
+    print(f"{len(results) - failed} passed, {failed} failed")
+    return failed
+
+
+def main() -> int:
+    """Run what the command line names; exit 1 when a gate fails."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", nargs="+", choices=["check", "test", *ALL], metavar="NAME", help=", ".join(ALL))
+    names = parser.parse_args().name
+    stages: list[Sequence[Gate]] = []
+    for name in names:
+        stages += {"check": CHECK, "test": TEST}.get(name, ((ALL[name],),) if name in ALL else ())
+    return 1 if run_stages(stages) else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
