@@ -121,6 +121,8 @@ class Socket:
             chunks: list[bytes] = []
             try:
                 connection.sendall((";".join(commands) + "\n").encode())
+                # The master's socket would wait for more.
+                connection.shutdown(socket.SHUT_WR)
                 while chunk := connection.recv(65536):
                     chunks.append(chunk)
             except OSError as error:

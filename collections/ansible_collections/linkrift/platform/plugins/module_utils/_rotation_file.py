@@ -7,6 +7,7 @@ from __future__ import annotations
 import contextlib
 import grp
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -99,5 +100,11 @@ class BackendsFile:
         status, said = self.run([self.executable, "-c", *main, "-f", str(candidate)])
         if status != 0 and not (status == 2 and _NOTHING_TO_LISTEN_ON in said):
             raise BackendsFileError(
-                f"HAProxy refuses the backends file that would replace {self.path}, which is as it was: {said.strip()}"
+                f"HAProxy refuses the backends file that would replace {self.path}, which is as it was: {_alerts(said)}"
             )
+
+
+def _alerts(said: str) -> str:
+    """Return the alerts of HAProxy on one line, or all it said when there is none."""
+    alerts = re.findall(r"^\[ALERT\]\s+(?:\(\d+\) : )?(.*)$", said, re.MULTILINE)
+    return "; ".join(alerts) if alerts else " ".join(said.split())
