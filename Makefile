@@ -11,7 +11,7 @@ help: ## What can be made
 
 .PHONY: up
 up: ## Seven hosts, from a bare machine to a short link that answers
-	@tools/bootstrap.sh
+	@tools/bootstrap.sh --lab
 	@$(BIN)/python -m tools.up
 
 .PHONY: down

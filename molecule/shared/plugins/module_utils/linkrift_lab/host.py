@@ -249,7 +249,7 @@ def boot(host: Host) -> None:
     groups = cgroups.make(cgroups.own_hierarchies(), host.lab.number, host.name)
     argv = ["sh", "-c", _ENTER, "lab-host", *map(str, groups), "--", *boot_command(host)]
     with (host.directory / "console.log").open("ab") as console:
-        started = subprocess.Popen(  # noqa: S603 - our own list of arguments
+        started = subprocess.Popen(
             argv,
             stdin=subprocess.DEVNULL,
             stdout=console,

@@ -124,7 +124,7 @@ def machine_apt_settings() -> str:
     tool = shutil.which("apt-config")
     if tool is None:
         return ""
-    return apt_settings(subprocess.run([tool, "dump"], capture_output=True, text=True, check=True).stdout)  # noqa: S603 - a fixed program
+    return apt_settings(subprocess.run([tool, "dump"], capture_output=True, text=True, check=True).stdout)
 
 
 def resolv_conf(root: Path = Path("/")) -> str:

@@ -27,7 +27,7 @@ def run(argv: Sequence[str], *, stdin: str | None = None, timeout: float = 60.0)
         LabError: It is missing, took too long or exited non-zero; the text ends with its last words.
     """
     try:
-        done = subprocess.run(  # noqa: S603 - a list of arguments, no shell, nothing from outside
+        done = subprocess.run(
             list(argv),
             input=stdin if stdin is not None else "",
             capture_output=True,
