@@ -237,6 +237,5 @@ def _told(answer: Answer, path: str) -> str:
     checks = answer.body.get("checks")
     bad = []
     if isinstance(checks, dict):
-        good = ("ok", "up", "healthy", "pass")
-        bad = [name for name, check in checks.items() if isinstance(check, dict) and check.get("status") not in good]
+        bad = [name for name, check in checks.items() if isinstance(check, dict) and check.get("error")]
     return f"{path} answers {answer.status}" + (f"; not well: {', '.join(sorted(bad))}" if bad else "")

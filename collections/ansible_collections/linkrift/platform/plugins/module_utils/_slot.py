@@ -286,6 +286,8 @@ def _pause(outcome: Outcome, other: SlotView) -> None:
 def live(host: Host, slot: str | None = None, release: str | None = None, *, check: bool = False) -> Outcome:
     """Commit: make a slot the live one, which a reboot brings back, and write it into the ledger.
 
+    One that is live already, but was stopped or lost its admission, is brought back.
+
     Args:
         host: the service on its host.
         slot: which slot; by default the live one, or, with nothing live, the one that is admitted.
@@ -293,7 +295,7 @@ def live(host: Host, slot: str | None = None, release: str | None = None, *, che
         check: change nothing, tell what would be done.
 
     Raises:
-        SlotError: it does not run or is not admitted.
+        SlotError: it does not run or is not admitted; or it is live and does not come back.
         SystemdError, OSError: systemd, or a file, is out of reach.
     """
     before = survey(host)
@@ -314,8 +316,10 @@ def live(host: Host, slot: str | None = None, release: str | None = None, *, che
         done.step("commit", str)
         outcome.message = "unknown until a candidate is admitted"
         return outcome
-    outcome.wished = {"state": "live", "enabled": True}
+    outcome.wished = {"state": "live", "enabled": True, "active": True, "admitted": True}
     other = before[other_slot(target.slot)]
+    if target.live:
+        _bring_back(outcome, target, other)
     # Until the one step `name_live`, a reboot brings the old slot back (and the new one as well); after it, the new.
     if not target.unit.enabled:
         done.step("enable", host.systemd.enable, target.unit.name)
@@ -328,6 +332,27 @@ def live(host: Host, slot: str | None = None, release: str | None = None, *, che
     _note(done, target, "live", ["admitted"])
     outcome.message = f"{target.slot} ({target.release}) is live"
     return outcome
+
+
+def _bring_back(outcome: Outcome, target: SlotView, other: SlotView) -> None:
+    """Start and admit the live slot again, on what it was pinned to, after somebody stopped it."""
+    host, done = outcome.host, outcome.record
+    since = host.clock.time()
+    # A worker that handed over is meant to be paused: the other one works, and is about to be committed.
+    if not target.admitted and not (host.is_worker and other.admitted):
+        done.step("admit", steps.admit, host, target)
+    if not target.unit.running:
+        done.step("start", steps.start, host, target.slot, host.gates.deadline)
+    if done.check or not done.changed:
+        return
+    gate = steps.await_health(host, target, 200)
+    outcome.gates.append(gate)
+    if not gate.passed:
+        with steps.evidence(host, target.slot, since) as found:
+            if gate.last:
+                found["answer"] = gate.last.as_dict()
+        msg = f"{target.slot} is the live slot of {host.service} and was started again, but {gate.reason}"
+        raise SlotError(msg, slot=target.slot, evidence=found, gate=gate.as_dict())
 
 
 def stopped(

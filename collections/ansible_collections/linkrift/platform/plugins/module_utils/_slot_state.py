@@ -42,7 +42,7 @@ class Gates:
     deadline: float = 60.0
     successes: int = 3
     interval: float = 0.25
-    timeout: float = 2.0
+    timeout: float = 5.0
     stop_deadline: float = 90.0
 
 

@@ -31,6 +31,7 @@ options:
       - V(admitted) lets the slot work, so that its C(/health) turns from 404 to 200. A worker first has the worker in
         the other slot pause, flush and acknowledge.
       - V(live) commits. The slot is the one that starts at boot, C(live) and C(current) point to it, the ledger has it.
+        When it is live already but was stopped or lost its admission, it is started and admitted again.
       - V(stopped) stops the slot for good, a worker after it has paused.
     type: str
     required: true
@@ -74,9 +75,10 @@ options:
     type: float
     default: 0.25
   request_timeout:
-    description: Seconds that one answer may take.
+    description:
+      - Seconds that one answer may take. A service waits for what it depends on for less, so that it can say what is away.
     type: float
-    default: 2
+    default: 5
   stop_deadline:
     description: Seconds that stopping may take; more than TimeoutStopSec of the unit.
     type: float
@@ -215,7 +217,7 @@ ARGUMENTS: dict[str, Any] = {
     "deadline": {"type": "float", "default": 60},
     "successes": {"type": "int", "default": 3},
     "interval": {"type": "float", "default": 0.25},
-    "request_timeout": {"type": "float", "default": 2},
+    "request_timeout": {"type": "float", "default": 5},
     "stop_deadline": {"type": "float", "default": 90},
     "lock_deadline": {"type": "float", "default": 10},
     "by": {"type": "str"},
@@ -225,6 +227,8 @@ ARGUMENTS: dict[str, Any] = {
 
 def main() -> None:
     """Run the module."""
+    # The services' user must be able to pass the directories that are made here, whatever umask sudo left.
+    os.umask(0o022)
     module = AnsibleModule(ARGUMENTS, supports_check_mode=True, required_if=[("state", "candidate", ["release"])])
     host = host_of(module.params)
     try:

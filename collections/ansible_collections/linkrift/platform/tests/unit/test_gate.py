@@ -199,7 +199,7 @@ def test_answer_that_waiting_cannot_mend_ends_it() -> None:
         (Answer(200, {}), "/health/ready names no version", False),
         (Answer(404, error="the answer is no JSON: ''"), "/health/ready answers 404", False),
         (
-            Answer(503, {"version": NEW, "checks": {"redis": {"status": "ok"}, "db": {"status": "error"}, "x": 1}}),
+            Answer(503, {"version": NEW, "checks": {"redis": {"error": None}, "db": {"error": "away"}, "x": 1}}),
             "/health/ready answers 503; not well: db",
             False,
         ),

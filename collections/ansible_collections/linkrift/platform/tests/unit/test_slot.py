@@ -460,6 +460,34 @@ def test_slots_that_run_the_same_release_are_told_apart(host: FakeHost) -> None:
     assert (view["blue"].state, view["green"].state) == ("warm", "live")
 
 
+def test_live_slot_that_somebody_stopped_is_brought_back(host: FakeHost) -> None:
+    bring_up(host)
+    name = unit_name("redirect", "blue")
+    host.system.crash_process(name)
+    host.layout.admission_file("redirect", "blue").unlink()
+    outcome = _slot.live(host)
+    assert outcome.record.steps == ["admit", "start", "ledger"]
+    assert host.system.states[name] == "active"
+    assert not _slot.live(host).record.changed
+
+
+def test_live_slot_that_does_not_come_back_is_an_error_with_evidence(host: FakeHost) -> None:
+    bring_up(host)
+    host.system.crash_process(unit_name("redirect", "blue"))
+    host.system.behaviours[OLD] = "never healthy"
+    with pytest.raises(SlotError, match="was started again, but /health answers 503") as failure:
+        _slot.live(host)
+    assert failure.value.evidence["evidence"]
+    assert survey(host)["blue"].state == "live"
+
+
+def test_live_worker_that_handed_over_stays_paused(worker: FakeHost) -> None:
+    bring_up(worker)
+    _slot.admitted(worker, _slot.candidate(worker, NEW).slot)
+    assert not _slot.live(worker).record.changed
+    assert facts(worker)["admitted"] == ["green.admitted"]
+
+
 # --- stopped ---
 
 
