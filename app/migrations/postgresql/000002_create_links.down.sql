@@ -1,0 +1,2 @@
+DROP TABLE links;
+DROP FUNCTION note_link_change();

@@ -1,0 +1,1 @@
+"""The services of the Linkrift URL shortener: api, redirect and worker, and what they share."""

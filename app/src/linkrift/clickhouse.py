@@ -1,0 +1,104 @@
+"""ClickHouse over its native protocol. The driver blocks, so it runs in threads of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from clickhouse_driver import Client
+from clickhouse_driver.errors import Error as DriverError
+
+from linkrift import metrics
+from linkrift.settings import ClickHouseSettings
+
+Row = tuple[Any, ...]
+
+# The driver logs every failed connection with a traceback; we say it once, in one line.
+logging.getLogger("clickhouse_driver").setLevel(logging.CRITICAL)
+
+
+class ClickHouseAwayError(Exception):
+    """ClickHouse cannot be used at the moment, or refused the statement."""
+
+
+class ClickHouse:
+    """Runs statements in threads, each of which keeps one connection."""
+
+    def __init__(self, settings: ClickHouseSettings, *, threads: int, statement_timeout: float) -> None:
+        """Prepare; a thread connects with its first statement.
+
+        Args:
+            settings: where and how.
+            threads: statements that run at the same time.
+            statement_timeout: seconds a statement may take.
+        """
+        self._settings = settings
+        self._statement_timeout = statement_timeout
+        self._local = threading.local()
+        self._executor = ThreadPoolExecutor(threads, thread_name_prefix="clickhouse")
+        self._clients: list[Client] = []
+
+    async def execute(self, statement: str, parameters: dict[str, Any] | None = None) -> list[Row]:
+        """Run a statement and return its rows.
+
+        Raises:
+            ClickHouseAwayError: it could not be run.
+        """
+        rows: list[Row] = await self._call(statement, parameters)
+        return rows
+
+    async def insert(self, statement: str, rows: Sequence[Row]) -> None:
+        """Insert rows as one block; `statement` ends with VALUES.
+
+        Raises:
+            ClickHouseAwayError: it is not known whether they were inserted.
+        """
+        await self._call(statement, list(rows))
+
+    async def close(self) -> None:
+        """Wait for the statements that run and disconnect."""
+        await asyncio.get_running_loop().run_in_executor(None, self._executor.shutdown)
+        for client in self._clients:
+            client.disconnect()
+
+    async def _call(self, statement: str, parameters: Any) -> Any:
+        try:
+            return await asyncio.get_running_loop().run_in_executor(
+                self._executor, self._execute_in_thread, statement, parameters
+            )
+        except (DriverError, OSError, EOFError) as error:
+            metrics.DEPENDENCY_ERRORS.labels("clickhouse").inc()
+            # The server's own messages carry a stack trace after the first line.
+            raise ClickHouseAwayError(f"{type(error).__name__}: {str(error).strip().splitlines()[0]}") from error
+
+    def _execute_in_thread(self, statement: str, parameters: Any) -> Any:
+        client = getattr(self._local, "client", None)
+        if client is None:
+            client = self._local.client = self._connect()
+        try:
+            return client.execute(statement, parameters)
+        except BaseException:
+            # Whatever happened, the connection may be in the middle of an answer.
+            client.disconnect()
+            raise
+
+    def _connect(self) -> Client:
+        settings = self._settings
+        client = Client(
+            settings.host,
+            port=settings.port,
+            database=settings.database,
+            user=settings.user,
+            password=settings.password,
+            connect_timeout=settings.timeout,
+            sync_request_timeout=settings.timeout,
+            send_receive_timeout=self._statement_timeout,
+            client_name="linkrift",
+            settings={"max_execution_time": int(self._statement_timeout) or 1},
+        )
+        self._clients.append(client)
+        return client

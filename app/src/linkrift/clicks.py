@@ -1,0 +1,152 @@
+"""Click events on their way from a redirect process to ClickHouse.
+
+An entry of the Redis stream carries several events as one JSON array, so that neither Redis nor the worker handles
+them one by one. Readers leave fields alone that they do not know and do without those that are missing: during a
+rollout both releases write and read.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from typing import Any
+from uuid import UUID
+
+from linkrift.codes import MAXIMUM_LENGTH
+
+FIELD = b"events"
+EVENTS_PER_ENTRY = 100
+
+REQUEST_ID_LENGTH = 128
+REFERRER_HOST_LENGTH = 253
+USER_AGENT_LENGTH = 512
+ADDRESS_LENGTH = 45
+
+# ClickHouse's DateTime begins in 1970 and ends in 2105.
+_LATEST_MS = 4_291_747_199_000
+
+
+class MalformedEventError(ValueError):
+    """An event cannot be read; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Click:
+    """One click.
+
+    Attributes:
+        event_id: the same however often the event is delivered.
+        code: the link's code.
+        clicked_at_ms: milliseconds since 1970.
+        request_id: of the request that it came with.
+        referrer_host: host of the page that linked, or empty.
+        user_agent: the visitor's program, cut to a bounded length.
+        address: the visitor's network (/24 or /48), never the address itself.
+    """
+
+    event_id: str
+    code: str
+    clicked_at_ms: int
+    request_id: str = ""
+    referrer_host: str = ""
+    user_agent: str = ""
+    address: str = ""
+
+    def document(self) -> dict[str, Any]:
+        """Return the form that travels; empty fields stay at home."""
+        document: dict[str, Any] = {"id": self.event_id, "code": self.code, "at": self.clicked_at_ms}
+        optional = {
+            "request": self.request_id,
+            "referrer": self.referrer_host,
+            "agent": self.user_agent,
+            "network": self.address,
+        }
+        return {**document, **{key: value for key, value in optional.items() if value}}
+
+    def row(self) -> tuple[UUID, str, datetime, str, str, str, str]:
+        """Return the row for ClickHouse, in the order of COLUMNS."""
+        moment = datetime.fromtimestamp(self.clicked_at_ms // 1000, timezone.utc)
+        return (
+            UUID(self.event_id),
+            self.code,
+            moment,
+            self.request_id,
+            self.referrer_host,
+            self.user_agent,
+            self.address,
+        )
+
+
+COLUMNS = ("event_id", "code", "clicked_at", "request_id", "referrer_host", "user_agent", "address")
+
+
+def encode(clicks: list[Click]) -> str:
+    """Return the content of one stream entry."""
+    return json.dumps([click.document() for click in clicks], separators=(",", ":"))
+
+
+def decode(data: bytes | None) -> tuple[list[Click], list[tuple[Any, str]]]:
+    """Read the content of one stream entry.
+
+    Returns:
+        The events, and those that cannot be read, each with the reason.
+
+    Raises:
+        MalformedEventError: the entry as a whole cannot be read.
+    """
+    if data is None:
+        raise MalformedEventError("no field 'events'")
+    try:
+        documents = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise MalformedEventError(f"not JSON: {error}") from error
+    if not isinstance(documents, list):
+        raise MalformedEventError("not a list")
+    results = [(document, _click_or_error(document)) for document in documents]
+    clicks = [result for _, result in results if isinstance(result, Click)]
+    rejected = [(document, str(result)) for document, result in results if isinstance(result, MalformedEventError)]
+    return clicks, rejected
+
+
+def _click_or_error(document: Any) -> Click | MalformedEventError:
+    try:
+        return _click(document)
+    except MalformedEventError as error:
+        return error
+
+
+def _click(document: Any) -> Click:
+    if not isinstance(document, dict):
+        raise MalformedEventError("not an object")
+    moment = document.get("at")
+    if not isinstance(moment, int) or isinstance(moment, bool) or not 0 <= moment <= _LATEST_MS:
+        raise MalformedEventError("'at' is not a time in milliseconds")
+    event_id = _text(document, "id", 36)
+    try:
+        UUID(event_id)
+    except ValueError as error:
+        raise MalformedEventError("'id' is not a UUID") from error
+    code = _text(document, "code", MAXIMUM_LENGTH)
+    if not code:
+        raise MalformedEventError("'code' is missing")
+    return Click(
+        event_id=event_id,
+        code=code,
+        clicked_at_ms=moment,
+        request_id=_text(document, "request", REQUEST_ID_LENGTH),
+        referrer_host=_text(document, "referrer", REFERRER_HOST_LENGTH),
+        user_agent=_text(document, "agent", USER_AGENT_LENGTH),
+        address=_text(document, "network", ADDRESS_LENGTH),
+    )
+
+
+def _text(document: dict[Any, Any], key: str, maximum: int) -> str:
+    value = document.get(key, "")
+    if not isinstance(value, str) or len(value) > maximum:
+        raise MalformedEventError(f"{key!r} is not a text of at most {maximum} characters")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise MalformedEventError(f"{key!r} is not valid text") from error
+    return value

@@ -1,0 +1,1 @@
+"""The redirect service: answers short links, and notes each click without waiting for anything."""
