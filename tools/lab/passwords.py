@@ -10,16 +10,16 @@ import yaml
 from tools.lab import LabToolError
 from tools.lab.files import write_private
 
-# Bytes of randomness; each becomes base64url text, which needs no quoting in URLs, SQL or environment files.
-SECRETS = {
-    "postgresql_owner_password": 24,
-    "postgresql_api_password": 24,
-    "postgresql_redirect_password": 24,
-    "postgresql_worker_password": 24,
-    "redis_password": 24,
-    "jwt_secret": 48,
-    "clickhouse_password": 24,
-}
+# Each is that many random bytes, as base64url text, which needs no quoting in URLs, SQL or environment files.
+SECRETS = (
+    ("postgresql_owner_password", 24),
+    ("postgresql_api_password", 24),
+    ("postgresql_redirect_password", 24),
+    ("postgresql_worker_password", 24),
+    ("redis_password", 24),
+    ("jwt_secret", 48),
+    ("clickhouse_password", 24),
+)
 
 
 def ensure_secrets(directory: Path) -> list[str]:
@@ -41,9 +41,9 @@ def ensure_secrets(directory: Path) -> list[str]:
         if not isinstance(loaded, dict):
             raise LabToolError(f"{path} holds no secrets: mend it, or remove it together with the lab (make down)")
         known = loaded
-    missing = [name for name in SECRETS if not known.get(name)]
+    missing = {name: secrets.token_urlsafe(size) for name, size in SECRETS if not known.get(name)}
     if missing:
-        known.update({name: secrets.token_urlsafe(SECRETS[name]) for name in missing})
+        known.update(missing)
         head = "---\n# Generated for this lab. Whoever reads it owns the lab's data; nothing else uses these values.\n"
         write_private(path, (head + yaml.safe_dump(known)).encode())
-    return missing
+    return list(missing)
