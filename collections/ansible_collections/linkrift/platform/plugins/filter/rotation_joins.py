@@ -1,0 +1,69 @@
+# Copyright (c) 2026 Linkrift Platform Team
+# MIT License (see LICENSE)
+"""Filter: which slots a balancer has to take into its rotation."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: rotation_joins
+short_description: List the slots that a balancer has to take into its rotation
+version_added: 0.1.0
+author: Linkrift Platform Team (@linkrift)
+description:
+  - Compares the slots that hosts serve with what a balancer's backends file says, and returns the changes for
+    M(linkrift.platform.rotation) that let the missing ones in.
+  - A slot joins when the file has it in C(maint), as every server begins there, on a new balancer, too. One that an
+    operator drained stays drained.
+positional: _input
+options:
+  _input:
+    description: C(states) as M(linkrift.platform.rotation_info) returns it, by service and server.
+    type: dict
+    required: true
+  slots:
+    description: Slot that serves, by host and service, as role C(linkrift.platform.service) sets C(service_slots).
+    type: dict
+    required: true
+"""
+
+EXAMPLES = r"""
+- name: Let those in that are not
+  linkrift.platform.rotation:
+    services: "{{ haproxy_services }}"
+    changes: "{{ found.states | linkrift.platform.rotation_joins({'app1': {'redirect': {'slot': 'blue'}}}) }}"
+"""
+
+RETURN = r"""
+_value:
+  description: Changes, sorted by service and host.
+  type: list
+  elements: dict
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+
+def rotation_joins(
+    states: Mapping[str, Mapping[str, str]], slots: Mapping[str, Mapping[str, Mapping[str, Any]] | None]
+) -> list[dict[str, str]]:
+    """Return the changes that let serving slots in.
+
+    Args:
+        states: state by service and server (`<host>-<slot>`) in a balancer's backends file.
+        slots: what role service remembers of each host, by host and service; None for a host it did not look at.
+    """
+    return [
+        {"service": service, "host": host, "slot": serving["slot"], "state": "ready"}
+        for service, servers in sorted(states.items())
+        for host, services in sorted(slots.items())
+        if (serving := (services or {}).get(service)) and servers.get(f"{host}-{serving['slot']}") == "maint"
+    ]
+
+
+class FilterModule:
+    """Offers the filter."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        """Return the filters of this file."""
+        return {"rotation_joins": rotation_joins}
