@@ -26,6 +26,9 @@ from tools.bundle.project import Commit, Schema, build_wheel, read_commit, read_
 from tools.bundle.targets import TARGETS, BuildTarget
 from tools.bundle.wheels import Cache, Say, Wheel, check_complete, fetch_all
 
+INSTALLER = Path(__file__).with_name("installer.txt")
+"""Lock of the pip that goes into the bundle."""
+
 
 @dataclass(frozen=True)
 class Built:
@@ -58,7 +61,7 @@ def build(checkout: Path, dist: Path, cache: Cache, say: Say, keep: int) -> Buil
     if commit.dirty:
         say("app/ holds changes that are not in a commit: the bundle is marked as dirty")
     schema = read_schema(app / "migrations")
-    installer = read_lock(Path(__file__).parent / "installer.txt")
+    installer = read_lock(INSTALLER)
     lock = read_lock(app / "requirements.lock")
     wanted = {target: [*pins_for(lock, target), *installer] for target in TARGETS}
     dist.mkdir(parents=True, exist_ok=True)

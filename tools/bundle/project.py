@@ -43,7 +43,7 @@ def _git(checkout: Path, *arguments: str) -> str | None:
     """
     command = ["git", "-c", f"safe.directory={checkout}", "--no-optional-locks", "-C", str(checkout), *arguments]
     try:
-        result = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - fixed program
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
     except FileNotFoundError:
         return None
     return result.stdout.strip() if result.returncode == 0 else None
@@ -99,9 +99,7 @@ def build_wheel(app: Path, time: int, destination: Path) -> Wheel:
     """
     command = [sys.executable, "-m", "hatchling", "build", "--target", "wheel", "--directory", str(destination)]
     environment = os.environ | {"SOURCE_DATE_EPOCH": str(time), "LC_ALL": "C.UTF-8"}
-    result = subprocess.run(  # noqa: S603 - fixed program
-        command, cwd=app, env=environment, capture_output=True, text=True, check=False
-    )
+    result = subprocess.run(command, cwd=app, env=environment, capture_output=True, text=True, check=False)
     built = sorted(destination.glob("*.whl"))
     if result.returncode != 0 or len(built) != 1:
         msg = f"the wheel of {app} cannot be built:\n{result.stdout}{result.stderr}"

@@ -164,7 +164,7 @@ def _run_pip(target: BuildTarget, requirements: Path, destination: Path) -> None
     for platform in target.platforms:
         command += ["--platform", platform]
     command += ["--dest", str(destination), "--requirement", str(requirements)]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - fixed program
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
     if result.returncode != 0:
         errors = [line for line in result.stderr.splitlines() if line.strip() and not line.startswith("WARNING")]
         advice = (

@@ -138,7 +138,7 @@ def checked_path(text: str) -> str:
         ValueError: it is absolute, goes up, or is not written in the shortest way.
     """
     path = PurePosixPath(text)
-    if not text or path.is_absolute() or ".." in path.parts or str(path) != text or "\\" in text or "\0" in text:
+    if not path.parts or path.is_absolute() or ".." in path.parts or str(path) != text or "\\" in text or "\0" in text:
         msg = f"{text!r} is no path inside a bundle"
         raise ValueError(msg)
     return text

@@ -270,6 +270,7 @@ class StoreSource:
         try:
             yield
         except urllib.error.HTTPError as error:
+            error.close()
             hint = "publish this release first (role bundle_store)" if error.code == 404 else "look at its log"
             msg = f"{url}: the bundle store answers {error.code} {error.reason}: {hint}"
             raise BundleError(msg) from error

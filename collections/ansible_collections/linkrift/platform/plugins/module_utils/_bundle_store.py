@@ -118,9 +118,9 @@ class Store:
         check_release_id(release)
         if check or (archive is None and not self.root.is_dir()):
             return self._publish(release, archive, check=True, step=step or (lambda _name: None))
-        self.root.mkdir(mode=0o755, parents=True, exist_ok=True)
         former = os.umask(0o022)
         try:
+            self.root.mkdir(mode=0o755, parents=True, exist_ok=True)
             with exclusive(self.root / ".lock", self.lock_timeout):
                 return self._publish(release, archive, check=False, step=step or (lambda _name: None))
         finally:

@@ -136,10 +136,10 @@ def _locked(layout: Layout, wish: Wish, *, check: bool) -> Iterator[None]:
     if check:
         yield
         return
-    for directory in (layout.base, layout.releases):
-        directory.mkdir(mode=0o755, parents=True, exist_ok=True)
+    # Before the directories are made: the services, which are not root, have to get through them.
     former = os.umask(0o022)
     try:
+        layout.releases.mkdir(mode=0o755, parents=True, exist_ok=True)
         with exclusive(layout.releases_lock, wish.lock_timeout):
             yield
     finally:
