@@ -201,7 +201,7 @@ class Systemd:
             since: seconds since the epoch.
             lines: how many at most.
         """
-        command = ["journalctl", "--no-pager", "--quiet", "--output=cat", f"--since=@{since:.0f}", f"--lines={lines}"]
+        command = ["journalctl", "--no-pager", "--quiet", "--output=cat", f"--since=@{int(since)}", f"--lines={lines}"]
         try:
             done = self._run([*command, f"--unit={name}"], 20)
         except (OSError, TimeoutError) as error:
@@ -217,7 +217,9 @@ class Systemd:
             msg = f"systemctl cannot be run: {error}"
             raise SystemdError(msg) from error
         if done.status != 0:
-            reason = " ".join((done.stderr or done.stdout).split()) or f"exit status {done.status}"
+            # Without its hint where to look on: that is in the evidence already.
+            said = " ".join((done.stderr or done.stdout).split()).partition(" See ")[0]
+            reason = said or f"exit status {done.status}"
             msg = f"systemctl {arguments[0]} {arguments[-1]}: {reason}"
             raise SystemdError(msg)
         return done.stdout
