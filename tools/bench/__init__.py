@@ -1,0 +1,1 @@
+"""`make bench`: speed and memory, each as a ratio against something else in the same run."""

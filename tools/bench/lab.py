@@ -1,0 +1,116 @@
+"""The lab that the benchmarks run on: hosts of its own, made and removed by the benchmark."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tools.lab import ROOT, LabToolError
+
+NAME = "bench"
+DIRECTORY = ROOT / ".lab" / NAME
+_RECAP = re.compile(r"^(?P<host>\S+)\s+: (?P<counts>(?:\w+=\d+\s*)+)$", re.MULTILINE)
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one run of a playbook took.
+
+    Attributes:
+        seconds: Wall clock.
+        cpu_seconds: What all processors of the machine were busy, control node and hosts together.
+        executions: Tasks that ran on a host, over all hosts (skipped ones left out).
+        changed: Those that changed something.
+        hosts: Number of hosts.
+    """
+
+    seconds: float
+    cpu_seconds: float
+    executions: int
+    changed: int
+    hosts: int
+
+
+def busy_seconds() -> float:
+    """Return the seconds that all processors together were busy since the machine started (/proc/stat)."""
+    user, nice, system, _, _, irq, softirq, *_ = (
+        int(field) for field in Path("/proc/stat").read_text(encoding="ascii").split("\n", 1)[0].split()[1:]
+    )
+    return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
+
+
+def playbook(path: str, *arguments: str) -> Run:
+    """Run a playbook and return what it took.
+
+    Raises:
+        LabToolError: It failed.
+    """
+    command = [str(Path(sys.executable).with_name("ansible-playbook")), path, *arguments]
+    before, began = busy_seconds(), time.monotonic()
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    seconds, cpu = time.monotonic() - began, busy_seconds() - before
+    if done.returncode:
+        raise LabToolError(f"{path} failed:\n{done.stdout[-4000:]}\n{done.stderr[-2000:]}")
+    return parse_recap(done.stdout, seconds, cpu)
+
+
+def parse_recap(output: str, seconds: float, cpu_seconds: float) -> Run:
+    """Read the recap at the end of a playbook's output."""
+    counts = [
+        {key: int(value) for key, value in (pair.split("=") for pair in found["counts"].split())}
+        for found in _RECAP.finditer(output)
+    ]
+    return Run(
+        seconds=round(seconds, 1),
+        cpu_seconds=round(cpu_seconds, 1),
+        executions=sum(count["ok"] for count in counts),
+        changed=sum(count["changed"] for count in counts),
+        hosts=len(counts),
+    )
+
+
+def create() -> None:
+    """Boot the lab's hosts, bare ones, and have secrets, certificates and a bundle."""
+    for name in ("destroy", "create", "prepare"):
+        playbook(f"molecule/shared/{name}.yml", "-e", f"lab_name={NAME}")
+
+
+@contextmanager
+def bare_hosts() -> Iterator[str]:
+    """Give the inventory of a lab of bare hosts, and remove the lab at the end."""
+    create()
+    try:
+        yield str(DIRECTORY / "inventory")
+    finally:
+        playbook("molecule/shared/destroy.yml", "-e", f"lab_name={NAME}")
+
+
+def on_host(host: str, command: str, stdin: bytes | None = None) -> str:
+    """Run a shell command on a host of the lab as the operator, and return what it prints.
+
+    Raises:
+        LabToolError: It fails.
+    """
+    ssh = ["ssh", "-F", str(DIRECTORY / "ssh_config"), host, command]
+    done = subprocess.run(ssh, input=stdin, capture_output=True, check=False, timeout=900)
+    if done.returncode:
+        raise LabToolError(f"{host}: {command}: {done.stderr.decode(errors='replace')[-1000:]}")
+    return done.stdout.decode()
+
+
+def load(*arguments: str) -> dict[str, Any]:
+    """Run the load generator on client1 and return its report; failed requests are in it."""
+    on_host("client1", "cat > load.py", (ROOT / "tools" / "load.py").read_bytes())
+    on_host("client1", "cat > ca.pem", (DIRECTORY / "ca.pem").read_bytes())
+    quoted = " ".join(f"'{argument}'" for argument in arguments)
+    report: dict[str, Any] = json.loads(on_host("client1", f"python3 load.py --ca ca.pem {quoted} || test $? = 1"))
+    return report
