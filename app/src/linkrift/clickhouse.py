@@ -41,6 +41,7 @@ class ClickHouse:
         self._local = threading.local()
         self._executor = ThreadPoolExecutor(threads, thread_name_prefix="clickhouse")
         self._clients: list[Client] = []
+        self._running = 0
 
     async def execute(self, statement: str, parameters: dict[str, Any] | None = None) -> list[Row]:
         """Run a statement and return its rows.
@@ -60,10 +61,11 @@ class ClickHouse:
         await self._call(statement, list(rows))
 
     async def close(self) -> None:
-        """Wait for the statements that run and disconnect."""
-        await asyncio.get_running_loop().run_in_executor(None, self._executor.shutdown)
-        for client in self._clients:
-            client.disconnect()
+        """Disconnect. A statement that still runs is not waited for: its caller gave up on it."""
+        self._executor.shutdown(wait=False, cancel_futures=True)
+        if not self._running:
+            for client in self._clients:
+                client.disconnect()
 
     async def _call(self, statement: str, parameters: Any) -> Any:
         try:
@@ -79,12 +81,15 @@ class ClickHouse:
         client = getattr(self._local, "client", None)
         if client is None:
             client = self._local.client = self._connect()
+        self._running += 1
         try:
             return client.execute(statement, parameters)
         except BaseException:
             # Whatever happened, the connection may be in the middle of an answer.
             client.disconnect()
             raise
+        finally:
+            self._running -= 1
 
     def _connect(self) -> Client:
         settings = self._settings

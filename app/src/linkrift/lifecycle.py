@@ -43,8 +43,10 @@ class Service(Protocol):
     """What a service gives to the process that runs it."""
 
     health: Health
-    server: web.Server
     activity: Activity
+
+    def make_runner(self, shutdown_timeout: float) -> web.BaseRunner:
+        """Return what serves its port; requests still unanswered after `shutdown_timeout` seconds are cut off."""
 
     async def start(self) -> None:
         """Connect to what can be reached and start background tasks; must not fail when a dependency is away."""
@@ -116,7 +118,7 @@ async def run(create: Callable[[Process], Service], settings: ProcessSettings, p
     service = create(process)
     process.board.write(process.index, os.getpid())
     listener = listening_socket(settings.host, settings.port, shared=settings.processes > 1)
-    runner = web.ServerRunner(service.server, shutdown_timeout=settings.shutdown_timeout / 3)
+    runner = service.make_runner(settings.shutdown_timeout / 3)
     await runner.setup()
     site = web.SockSite(runner, listener, backlog=BACKLOG)
     await site.start()

@@ -57,7 +57,7 @@ def read_release(tree: Path | None = None) -> Release:
 
 
 def _load(path: Path) -> dict[str, Any]:
-    """Read a JSON object; a file that is missing or damaged is taken for an empty one, it keeps no service from work."""
+    """Read a JSON object; a file that is missing or damaged is an empty one: it keeps no service from work."""
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):

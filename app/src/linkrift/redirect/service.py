@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from contextlib import suppress
 
 from aiohttp import web
 
@@ -66,7 +65,11 @@ class RedirectService:
             {"postgresql": self._database.check, "redis": self._check_redis},
         )
         self._operations = Operations(self.health, process.board, self.refresh_metrics)
-        self.server = web.Server(self.handle, access_log=None)
+        self._server = web.Server(self.handle, access_log=None)
+
+    def make_runner(self, shutdown_timeout: float) -> web.BaseRunner:
+        """Return what serves the port."""
+        return web.ServerRunner(self._server, shutdown_timeout=shutdown_timeout)
 
     async def start(self) -> None:
         """Start what runs beside the requests and connect to what can be reached."""
@@ -99,7 +102,7 @@ class RedirectService:
         self._memory_hits = 0
         self._clicks.refresh_metrics()
         self._database.refresh_metrics()
-        metrics.ACTIVE_CONNECTIONS.set(len(self.server.connections))
+        metrics.ACTIVE_CONNECTIONS.set(len(self._server.connections))
         links, unknown = self._cache.sizes()
         metrics.CACHE_ENTRIES.labels("link").set(links)
         metrics.CACHE_ENTRIES.labels("unknown").set(unknown)
@@ -195,7 +198,6 @@ class RedirectService:
 
     async def _keep_metrics(self) -> None:
         """Hand figures over to the slot's other processes, any of which may be asked for all."""
-        with suppress(asyncio.CancelledError):
-            while True:
-                await asyncio.sleep(TALLY_SECONDS)
-                self.refresh_metrics()
+        while True:
+            await asyncio.sleep(TALLY_SECONDS)
+            self.refresh_metrics()

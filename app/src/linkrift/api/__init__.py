@@ -1,0 +1,1 @@
+"""The API service: accounts, links and their click counts."""

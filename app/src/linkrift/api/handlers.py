@@ -1,0 +1,252 @@
+"""The API's operations."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+from uuid import UUID
+
+from aiohttp import web
+from pydantic import BaseModel
+
+from linkrift import codes
+from linkrift.api import cursors, targets
+from linkrift.api.accounts import Accounts, EmailTakenError
+from linkrift.api.invalidation import Invalidation
+from linkrift.api.models import Account, Credentials, Link, LinkChange, LinkPage, NewLink, Stats, Token, utc
+from linkrift.api.passwords import Passwords
+from linkrift.api.problems import ApiError
+from linkrift.api.requests import authenticate, read_body
+from linkrift.api.routing import QueryParameter, Route
+from linkrift.api.store import CodeTakenError, Column, Links, OwnerGoneError, StoredLink
+from linkrift.api.tokens import Tokens
+from linkrift.clickhouse import ClickHouse
+
+PAGE_DEFAULT = 50
+PAGE_MAXIMUM = 200
+
+# Each event once, however often it was delivered and whether or not its rows were merged yet.
+_CLICKS = "SELECT uniqExact(event_id) FROM clicks WHERE code = %(code)s"
+
+_LINK_PAGE_QUERY = (
+    QueryParameter(
+        "limit",
+        "How many links at most.",
+        {"type": "integer", "minimum": 1, "maximum": PAGE_MAXIMUM, "default": PAGE_DEFAULT},
+    ),
+    QueryParameter("cursor", "Where the page before ended: its `next_cursor`.", {"type": "string"}),
+)
+
+_COLUMN_OF: dict[str, Column] = {
+    "url": "original_url",
+    "title": "title",
+    "is_active": "is_active",
+    "expires_at": "expires_at",
+}
+
+OwnerHandler = Callable[[web.Request, UUID], Awaitable[web.StreamResponse]]
+
+
+class Handlers:
+    """Answers the API's operations."""
+
+    def __init__(
+        self,
+        *,
+        accounts: Accounts,
+        links: Links,
+        passwords: Passwords,
+        tokens: Tokens,
+        invalidation: Invalidation,
+        clickhouse: ClickHouse,
+        public_url: str,
+        own_host: str,
+    ) -> None:
+        self._accounts = accounts
+        self._links = links
+        self._passwords = passwords
+        self._tokens = tokens
+        self._invalidation = invalidation
+        self._clickhouse = clickhouse
+        self._public_url = public_url
+        self._own_host = own_host
+
+    def routes(self) -> list[Route]:
+        """Return the table of routes."""
+        owned = self._owned
+        return [
+            Route(
+                *("POST", "/auth/register", self.register, "register", "Make an account"),
+                status=201,
+                answer=Account,
+                body=Credentials,
+                problems=(409, 503),
+                authenticated=False,
+            ),
+            Route(
+                *("POST", "/auth/login", self.login, "login", "Get an access token"),
+                answer=Token,
+                body=Credentials,
+                problems=(401, 503),
+                authenticated=False,
+            ),
+            Route(
+                *("POST", "/links", owned(self.create_link), "createLink", "Make a link"),
+                status=201,
+                answer=Link,
+                body=NewLink,
+                problems=(409, 503),
+            ),
+            Route(
+                *("GET", "/links", owned(self.list_links), "listLinks", "List your links, newest first"),
+                answer=LinkPage,
+                problems=(400, 503),
+                query=_LINK_PAGE_QUERY,
+            ),
+            Route(
+                *("GET", "/links/{code}", owned(self.get_link), "getLink", "Show a link"),
+                answer=Link,
+                problems=(404, 503),
+            ),
+            Route(
+                *("PATCH", "/links/{code}", owned(self.change_link), "changeLink", "Change a link"),
+                answer=Link,
+                body=LinkChange,
+                problems=(404, 503),
+            ),
+            Route(
+                *("DELETE", "/links/{code}", owned(self.delete_link), "deleteLink", "Delete a link, for good"),
+                status=204,
+                problems=(404, 503),
+            ),
+            Route(
+                *("GET", "/links/{code}/stats", owned(self.stats), "linkStats", "Count a link's clicks"),
+                answer=Stats,
+                problems=(404, 503),
+            ),
+        ]
+
+    async def register(self, request: web.Request) -> web.Response:
+        """Make an account."""
+        body = await read_body(request, Credentials)
+        password_hash = await self._passwords.hash(body.password)
+        try:
+            user_id = await self._accounts.create(body.email, password_hash)
+        except EmailTakenError as error:
+            raise ApiError(409, "There is an account with this address.") from error
+        token, expiry = self._tokens.issue(user_id), self._tokens.expiry
+        return _json(Account(id=user_id, email=body.email, access_token=token, expires_in=expiry), 201)
+
+    async def login(self, request: web.Request) -> web.Response:
+        """Issue an access token. Whether address or password was wrong, or the account is off, is not told."""
+        body = await read_body(request, Credentials)
+        account = await self._accounts.find(body.email)
+        known = account is not None and account.is_active
+        right = await self._passwords.verify(account.password_hash if account and known else None, body.password)
+        if account is None or not right:
+            raise ApiError(401, "Address or password is wrong.", headers={"WWW-Authenticate": "Bearer"})
+        return _json(Token(access_token=self._tokens.issue(account.id), expires_in=self._tokens.expiry))
+
+    async def create_link(self, request: web.Request, owner: UUID) -> web.Response:
+        """Make a link."""
+        body = await read_body(request, NewLink)
+        url = self._target(body.url)
+        if body.code is not None and codes.is_reserved(body.code):
+            raise _invalid("code", "is reserved")
+        try:
+            link = await self._links.create(owner, url, body.code, body.title, body.expires_at)
+        except CodeTakenError as error:
+            raise ApiError(409, "This code is taken.") from error
+        except OwnerGoneError as error:
+            raise ApiError(401, "The account is gone.", headers={"WWW-Authenticate": "Bearer"}) from error
+        # The redirect processes may remember that there was no such link.
+        await self._invalidation.announce(link.short_code, link.state())
+        response = _json(self._present(link), 201)
+        response.headers["Location"] = f"{request.path}/{link.short_code}"
+        return response
+
+    async def list_links(self, request: web.Request, owner: UUID) -> web.Response:
+        """List the owner's links."""
+        text = request.query.get("limit", str(PAGE_DEFAULT))
+        if not (text.isascii() and text.isdecimal() and len(text) <= 4 and 1 <= int(text) <= PAGE_MAXIMUM):
+            raise ApiError(400, f"`limit` must be a whole number from 1 to {PAGE_MAXIMUM}.")
+        limit = int(text)
+        cursor = request.query.get("cursor")
+        try:
+            after = None if cursor is None else cursors.decode(cursor)
+        except cursors.CursorError as error:
+            raise ApiError(400, "`cursor` must be a `next_cursor` from an earlier page.") from error
+        # One more than asked for tells whether there is a next page.
+        links = await self._links.page(owner, limit + 1, after)
+        last = links[limit - 1] if len(links) > limit else None
+        following = None if last is None else cursors.encode(last.created_at, last.id)
+        return _json(LinkPage(items=[self._present(link) for link in links[:limit]], next_cursor=following))
+
+    async def get_link(self, request: web.Request, owner: UUID) -> web.Response:
+        """Show a link."""
+        return _json(self._present(_found(await self._links.find(owner, request.match_info["code"]))))
+
+    async def change_link(self, request: web.Request, owner: UUID) -> web.Response:
+        """Change a link."""
+        body = await read_body(request, LinkChange)
+        changes: dict[Column, Any] = {}
+        for field in body.model_fields_set:
+            value = getattr(body, field)
+            if value is None and field in ("url", "is_active"):
+                raise _invalid(field, "must not be null")
+            changes[_COLUMN_OF[field]] = self._target(value) if field == "url" else value
+        link = _found(await self._links.change(owner, request.match_info["code"], changes))
+        await self._invalidation.announce(link.short_code, link.state())
+        return _json(self._present(link))
+
+    async def delete_link(self, request: web.Request, owner: UUID) -> web.Response:
+        """Delete a link."""
+        link = _found(await self._links.delete(owner, request.match_info["code"]))
+        await self._invalidation.announce(link.short_code, link.state())
+        return web.Response(status=204)
+
+    async def stats(self, request: web.Request, owner: UUID) -> web.Response:
+        """Count a link's clicks."""
+        link = _found(await self._links.find(owner, request.match_info["code"]))
+        rows = await self._clickhouse.execute(_CLICKS, {"code": link.short_code})
+        return _json(Stats(code=link.short_code, clicks=rows[0][0]))
+
+    def _owned(self, handler: OwnerHandler) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+        """Give a handler the user who asks."""
+
+        async def authenticated(request: web.Request) -> web.StreamResponse:
+            return await handler(request, authenticate(request, self._tokens))
+
+        return authenticated
+
+    def _target(self, url: str) -> str:
+        try:
+            return targets.normalise(url, self._own_host)
+        except targets.TargetError as error:
+            raise _invalid("url", str(error)) from error
+
+    def _present(self, link: StoredLink) -> Link:
+        return Link(
+            code=link.short_code,
+            short_url=f"{self._public_url}/{link.short_code}",
+            url=link.original_url,
+            title=link.title,
+            is_active=link.is_active,
+            expires_at=None if link.expires_at is None else utc(link.expires_at),
+            created_at=utc(link.created_at),
+            updated_at=utc(link.updated_at),
+        )
+
+
+def _found(link: StoredLink | None) -> StoredLink:
+    if link is None:
+        raise ApiError(404, "You have no such link.")
+    return link
+
+
+def _invalid(field: str, message: str) -> ApiError:
+    return ApiError(422, "The body is not what is expected.", [{"field": field, "message": message}])
+
+
+def _json(model: BaseModel, status: int = 200) -> web.Response:
+    return web.Response(status=status, text=model.model_dump_json(), content_type="application/json")

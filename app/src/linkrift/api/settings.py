@@ -1,0 +1,80 @@
+"""The API service's settings."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from linkrift.environment import Environment, Network
+from linkrift.settings import (
+    ClickHouseSettings,
+    DatabaseSettings,
+    ProcessSettings,
+    RedisSettings,
+    read_clickhouse,
+    read_database,
+    read_process,
+    read_redis,
+)
+
+SECRET_LENGTH = 32
+
+
+@dataclass(frozen=True)
+class ApiSettings:
+    """Settings of the API service. Times are in seconds.
+
+    Attributes:
+        jwt_secret: signs access tokens.
+        jwt_previous_secret: accepted, too, while a new secret is rolled out; may be empty.
+        jwt_expiry: how long an access token is good.
+        public_url: origin of short URLs.
+        rate_limit_requests: requests that a client may send within rate_limit_window.
+        trusted_proxies: the networks whose X-Forwarded-For is believed.
+    """
+
+    process: ProcessSettings
+    database: DatabaseSettings
+    redis: RedisSettings
+    clickhouse: ClickHouseSettings
+    jwt_secret: str = field(repr=False)
+    public_url: str
+    jwt_previous_secret: str = field(default="", repr=False)
+    jwt_expiry: float = 86400.0
+    rate_limit_requests: int = 100
+    rate_limit_window: float = 60.0
+    trusted_proxies: tuple[Network, ...] = ()
+
+    @property
+    def own_host(self) -> str:
+        """The host that short URLs have; a link must not lead there."""
+        return urlsplit(self.public_url).hostname or ""
+
+
+def read_settings(variables: Mapping[str, str] | None = None) -> ApiSettings:
+    """Read the settings from the environment.
+
+    Raises:
+        ConfigurationError: with everything that is wrong.
+    """
+    environment = Environment(os.environ if variables is None else variables)
+    secret = f"a secret of at least {SECRET_LENGTH} characters"
+    settings = ApiSettings(
+        process=read_process(environment, "api", 8080),
+        database=read_database(environment, connections=20, idle=5, command_timeout=5.0),
+        redis=read_redis(environment, pool_size=50, timeout=1.0),
+        clickhouse=read_clickhouse(environment),
+        jwt_secret=environment.secret("LINKRIFT_JWT_SECRET", secret, minimum=SECRET_LENGTH),
+        jwt_previous_secret=environment.secret(
+            "LINKRIFT_JWT_PREVIOUS_SECRET", secret, minimum=SECRET_LENGTH, required=False
+        ),
+        jwt_expiry=environment.duration("LINKRIFT_JWT_EXPIRY", 86400.0, minimum=1.0),
+        public_url=environment.origin("LINKRIFT_PUBLIC_URL"),
+        rate_limit_requests=environment.integer("LINKRIFT_RATE_LIMIT_REQUESTS", 100, minimum=1, maximum=1_000_000),
+        rate_limit_window=environment.duration("LINKRIFT_RATE_LIMIT_WINDOW", 60.0, minimum=1.0, maximum=86400.0),
+        trusted_proxies=environment.networks("LINKRIFT_TRUSTED_PROXIES"),
+    )
+    environment.finish()
+    return settings

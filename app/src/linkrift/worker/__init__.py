@@ -1,0 +1,1 @@
+"""The worker service: takes click events from the Redis stream into ClickHouse."""

@@ -1,0 +1,217 @@
+"""Takes events off the stream in batches and acknowledges them once ClickHouse has them."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import logging
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from linkrift import metrics
+from linkrift.clickhouse import ClickHouse, ClickHouseAwayError
+from linkrift.clicks import COLUMNS, EVENTS_PER_ENTRY
+from linkrift.redis_client import REDIS_ERRORS
+from linkrift.worker.queue import ClickQueue, StreamEntry
+
+LOG = logging.getLogger(__name__)
+
+INSERT = f"INSERT INTO clicks ({', '.join(COLUMNS)}) VALUES"
+
+# How soon the loss of the admission is noticed.
+POLL_SECONDS = 0.2
+# How long taken batches may still be stored after that; what is left is another worker's, later.
+FINISH_SECONDS = 10.0
+RETRY_FIRST_SECONDS = 0.2
+RETRY_MOST_SECONDS = 5.0
+
+
+@dataclass
+class Batch:
+    """Entries on their way into ClickHouse; `due` is when they go, full or not (time.monotonic())."""
+
+    due: float
+    entries: list[StreamEntry] = field(default_factory=list)
+    events: int = 0
+
+    def add(self, entries: Iterable[StreamEntry]) -> None:
+        """Take entries in."""
+        for entry in entries:
+            self.entries.append(entry)
+            self.events += len(entry.clicks)
+
+
+class Consumer:
+    """Consumes while it is admitted; otherwise it is paused: it has stored and acknowledged what it had taken.
+
+    Attributes:
+        paused: nothing is taken, and nothing that was is still being stored.
+    """
+
+    def __init__(
+        self,
+        queue: ClickQueue,
+        clickhouse: ClickHouse,
+        admitted: Callable[[], bool],
+        *,
+        concurrency: int,
+        batch_size: int,
+        flush_interval: float,
+        reclaim_after: float,
+    ) -> None:
+        """Prepare.
+
+        Args:
+            queue: where events come from.
+            clickhouse: where they go.
+            admitted: whether to consume.
+            concurrency: batches that are stored at the same time.
+            batch_size: events in an insert, at most.
+            flush_interval: seconds that a batch waits to become full.
+            reclaim_after: seconds after which entries that another worker took are taken over.
+        """
+        self._queue = queue
+        self._clickhouse = clickhouse
+        self._admitted = admitted
+        self._concurrency = concurrency
+        self._batch_size = batch_size
+        self._flush_interval = flush_interval
+        self._reclaim_after = reclaim_after
+        self._stopping = False
+        self._filling = Batch(0.0)
+        self._storing: dict[asyncio.Task[None], Batch] = {}
+        self.paused = True
+
+    def pending(self) -> int:
+        """Return how many entries were taken and not acknowledged yet."""
+        return len(self._filling.entries) + sum(len(batch.entries) for batch in self._storing.values())
+
+    def stop(self) -> None:
+        """Let `run` finish what it has and return."""
+        self._stopping = True
+
+    async def run(self) -> None:
+        """Consume whenever it is admitted, until stopped."""
+        pause = RETRY_FIRST_SECONDS
+        while not self._stopping:
+            if self._wanted():
+                try:
+                    await self._consume()
+                    pause = RETRY_FIRST_SECONDS
+                except REDIS_ERRORS as error:
+                    metrics.DEPENDENCY_ERRORS.labels("redis").inc()
+                    LOG.warning("Redis is away: %s", error)
+                    await asyncio.sleep(pause)
+                    pause = min(pause * 2, RETRY_MOST_SECONDS)
+            else:
+                await asyncio.sleep(POLL_SECONDS)
+        self.paused = True
+
+    def _wanted(self) -> bool:
+        return not self._stopping and self._admitted()
+
+    async def _consume(self) -> None:
+        """Consume until no longer wanted, and finish."""
+        await self._queue.open()
+        self.paused = False
+        LOG.info("consuming")
+        try:
+            await self._recover()
+            reclaim_at = 0.0
+            while self._wanted():
+                if time.monotonic() >= reclaim_at:
+                    reclaim_at = time.monotonic() + self._reclaim_after / 4
+                    await self._take(await self._queue.reclaim(self._reclaim_after, self._room()))
+                await self._take(await self._queue.read(self._room(), self._patience()))
+        finally:
+            await self._finish()
+        LOG.info("paused")
+        self.paused = True
+
+    async def _recover(self) -> None:
+        """Take up what this consumer had taken before it was interrupted."""
+        after = b"0"
+        while self._wanted():
+            entries = await self._queue.read_own(self._room(), after)
+            if not entries:
+                return
+            after = entries[-1].id
+            LOG.info("taking up what an earlier run left", extra={"entries": len(entries)})
+            await self._take(entries)
+
+    def _room(self) -> int:
+        """Return how many entries may be read so that the batch is not much too large, each of them being full."""
+        return max(1, (self._batch_size - self._filling.events) // EVENTS_PER_ENTRY)
+
+    def _patience(self) -> float:
+        """Return how long to wait for entries: until the batch is due, and never so long that a pause is missed."""
+        if not self._filling.entries:
+            return POLL_SECONDS
+        return min(POLL_SECONDS, max(0.001, self._filling.due - time.monotonic()))
+
+    async def _take(self, entries: list[StreamEntry]) -> None:
+        """Add entries to the batch and send it on its way when it is full or due."""
+        batch = self._filling
+        if entries and not batch.entries:
+            batch.due = time.monotonic() + self._flush_interval
+        batch.add(entries)
+        if batch.events >= self._batch_size or (batch.entries and time.monotonic() >= batch.due):
+            await self._submit()
+
+    async def _submit(self) -> None:
+        """Begin to store the batch as soon as one of the places is free."""
+        while len(self._storing) >= self._concurrency:
+            if not self._wanted():
+                return
+            await asyncio.wait(self._storing, timeout=POLL_SECONDS, return_when=asyncio.FIRST_COMPLETED)
+        batch, self._filling = self._filling, Batch(0.0)
+        task = asyncio.create_task(self._store(batch))
+        self._storing[task] = batch
+        task.add_done_callback(lambda done: self._storing.pop(done))
+
+    async def _finish(self) -> None:
+        """Store and acknowledge what was taken; after FINISH_SECONDS leave it to whoever reclaims it."""
+        if self._filling.entries:
+            await self._submit()
+        if self._storing:
+            _, unfinished = await asyncio.wait(self._storing, timeout=FINISH_SECONDS)
+            for task in unfinished:
+                task.cancel()
+            await asyncio.gather(*unfinished, return_exceptions=True)
+        left = self._filling.entries
+        if left:
+            LOG.warning("left for another worker", extra={"entries": len(left)})
+        self._filling = Batch(0.0)
+
+    async def _store(self, batch: Batch) -> None:
+        """Insert a batch, however often it takes, and acknowledge it."""
+        rows = (click.row() for entry in batch.entries for click in entry.clicks)
+        while chunk := list(itertools.islice(rows, self._batch_size)):
+            await self._insert(chunk)
+        try:
+            rejected = await self._queue.set_aside(batch.entries)
+            await self._queue.acknowledge(batch.entries)
+        except REDIS_ERRORS as error:
+            # They come again, and are counted once.
+            metrics.DEPENDENCY_ERRORS.labels("redis").inc()
+            LOG.warning("cannot acknowledge stored clicks: %s", error, extra={"entries": len(batch.entries)})
+            return
+        metrics.CLICKS_STORED.inc(batch.events)
+        metrics.CLICKS_REJECTED.inc(rejected)
+        if rejected:
+            LOG.error("click events set aside: they cannot be read", extra={"events": rejected})
+
+    async def _insert(self, rows: Sequence[tuple[object, ...]]) -> None:
+        pause = RETRY_FIRST_SECONDS
+        while not await self._try_insert(rows):
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, RETRY_MOST_SECONDS)
+
+    async def _try_insert(self, rows: Sequence[tuple[object, ...]]) -> bool:
+        try:
+            await self._clickhouse.insert(INSERT, rows)
+        except ClickHouseAwayError as error:
+            LOG.warning("clicks wait, ClickHouse does not take them: %s", error, extra={"events": len(rows)})
+            return False
+        return True

@@ -1,0 +1,155 @@
+"""The ClickHouse schema: numbered SQL files, applied in order, each once."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from clickhouse_driver import Client
+from clickhouse_driver.errors import Error as DriverError
+from clickhouse_driver.errors import ErrorCodes, ServerException
+
+from linkrift.clickhouse import ClickHouseAwayError
+from linkrift.environment import Environment
+from linkrift.settings import ClickHouseSettings, read_clickhouse
+
+_NAME = re.compile(r"(?P<number>\d{6})_[a-z0-9_]+\.sql")
+_RECORDS = """
+CREATE TABLE IF NOT EXISTS schema_migrations (version UInt32, applied_at DateTime)
+ENGINE = MergeTree() PARTITION BY tuple() ORDER BY version
+"""
+
+
+class SchemaError(Exception):
+    """The schema files are missing or damaged."""
+
+
+@dataclass(frozen=True)
+class SchemaFile:
+    """A numbered file with one or more statements, each ending with a semicolon at the end of a line."""
+
+    number: int
+    path: Path
+
+    def statements(self) -> list[str]:
+        """Return the statements without comments."""
+        lines = [line for line in self.path.read_text(encoding="utf-8").splitlines() if not line.startswith("--")]
+        parts = re.split(r";[ \t]*(?:\n|$)", "\n".join(lines))
+        return [part.strip() for part in parts if part.strip()]
+
+
+def migrations_directory(variables: dict[str, str] | None = None) -> Path:
+    """Return where the release keeps its ClickHouse files.
+
+    That is `clickhouse/` in LINKRIFT_MIGRATIONS_DIR, or in `migrations/` beside the virtual environment.
+    """
+    configured = (os.environ if variables is None else variables).get("LINKRIFT_MIGRATIONS_DIR")
+    base = Path(configured) if configured else Path(sys.prefix).resolve().parent / "migrations"
+    return base / "clickhouse"
+
+
+def schema_files(directory: Path) -> list[SchemaFile]:
+    """Return the files in order.
+
+    Raises:
+        SchemaError: there are none, or two with one number.
+    """
+    matches = [(_NAME.fullmatch(path.name), path) for path in directory.glob("*.sql")]
+    files = sorted((SchemaFile(int(match["number"]), path) for match, path in matches if match), key=_number)
+    if not files:
+        raise SchemaError(f"no files such as 000001_name.sql in {directory}")
+    if len({file.number for file in files}) != len(files):
+        raise SchemaError(f"two files with one number in {directory}")
+    return files
+
+
+def _number(file: SchemaFile) -> int:
+    return file.number
+
+
+def apply(settings: ClickHouseSettings, files: list[SchemaFile]) -> list[int]:
+    """Apply the files that were not applied before; the database is made if it is missing.
+
+    A file that was applied and could not be recorded is applied again: its statements must allow that.
+
+    Returns:
+        The numbers of those that were applied now.
+
+    Raises:
+        ClickHouseAwayError: it cannot be reached, or refused a statement.
+    """
+    try:
+        _make_database(settings)
+        client = _client(settings, settings.database)
+        try:
+            return _apply(client, files)
+        finally:
+            client.disconnect()
+    except (DriverError, OSError, EOFError) as error:
+        raise ClickHouseAwayError(f"{type(error).__name__}: {str(error).strip().splitlines()[0]}") from error
+
+
+def ensure_schema() -> int:
+    """Apply the schema as the environment says; prints `changed` or `unchanged`; returns the exit code.
+
+    Raises:
+        ConfigurationError: with everything that is wrong with the settings.
+    """
+    environment = Environment(os.environ)
+    settings = read_clickhouse(environment)
+    environment.finish()
+    try:
+        applied = apply(settings, schema_files(migrations_directory()))
+    except (SchemaError, ClickHouseAwayError) as error:
+        print(f"ensure-schema: {error}", file=sys.stderr)
+        return 1
+    print("changed" if applied else "unchanged")
+    return 0
+
+
+def _make_database(settings: ClickHouseSettings) -> None:
+    """Make the database where it is missing; one cannot even log in to one that is."""
+    client = _client(settings, settings.database)
+    try:
+        client.execute("SELECT 1")
+        return
+    except ServerException as error:
+        if error.code != ErrorCodes.UNKNOWN_DATABASE:
+            raise
+    finally:
+        client.disconnect()
+    client = _client(settings, "default")
+    try:
+        quoted = settings.database.replace("\\", "\\\\").replace("`", "\\`")
+        client.execute(f"CREATE DATABASE IF NOT EXISTS `{quoted}`")
+    finally:
+        client.disconnect()
+
+
+def _apply(client: Client, files: list[SchemaFile]) -> list[int]:
+    client.execute(_RECORDS)
+    known = {row[0] for row in client.execute("SELECT DISTINCT version FROM schema_migrations")}
+    missing = [file for file in files if file.number not in known]
+    for file in missing:
+        for statement in file.statements():
+            client.execute(statement)
+        client.execute(
+            "INSERT INTO schema_migrations (version, applied_at) SELECT toUInt32(%(version)s), now()",
+            {"version": file.number},
+        )
+    return [file.number for file in missing]
+
+
+def _client(settings: ClickHouseSettings, database: str) -> Client:
+    return Client(
+        settings.host,
+        port=settings.port,
+        database=database,
+        user=settings.user,
+        password=settings.password,
+        connect_timeout=settings.timeout,
+        client_name="linkrift-schema",
+    )

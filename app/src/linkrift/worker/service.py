@@ -1,0 +1,160 @@
+"""One process of the worker service."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import socket
+import time
+
+from aiohttp import web
+
+from linkrift import metrics
+from linkrift.admission import Admission
+from linkrift.clickhouse import ClickHouse
+from linkrift.clicks import COLUMNS
+from linkrift.health import Health, State
+from linkrift.lifecycle import Activity, Process
+from linkrift.operations import OPERATIONS_PATHS, Operations
+from linkrift.redis_client import REDIS_ERRORS, connect
+from linkrift.release import Release
+from linkrift.worker.consumer import POLL_SECONDS, Consumer
+from linkrift.worker.queue import ClickQueue
+from linkrift.worker.settings import WorkerSettings
+
+LOG = logging.getLogger(__name__)
+
+INSERT_SECONDS = 30.0
+METRICS_SECONDS = 1.0
+# A dry run of the insert: fails where the table or one of the columns is missing.
+_DRY_RUN = f"SELECT {', '.join(COLUMNS)} FROM clicks LIMIT 0"  # noqa: S608 - constants only
+
+
+class WorkerService:
+    """Takes clicks from Redis to ClickHouse; its port answers health and metrics only."""
+
+    def __init__(self, settings: WorkerSettings, release: Release, process: Process) -> None:
+        """Prepare; nothing is connected yet."""
+        slot = settings.process.slot or "dev"
+        self._process = process
+        self._version = release.id
+        self._redis = connect(settings.redis, f"linkrift-worker-{slot}")
+        self._clickhouse = ClickHouse(
+            settings.clickhouse, threads=settings.concurrency + 1, statement_timeout=INSERT_SECONDS
+        )
+        self._queue = ClickQueue(self._redis, f"{socket.gethostname()}:{slot}:{process.index}")
+        self._admission = Admission(settings.process.admission_file)
+        self._consumer = Consumer(
+            self._queue,
+            self._clickhouse,
+            self._may_consume,
+            concurrency=settings.concurrency,
+            batch_size=settings.batch_size,
+            flush_interval=settings.flush_interval,
+            reclaim_after=settings.reclaim_after,
+        )
+        self._tasks: list[asyncio.Task[None]] = []
+        self._consuming: asyncio.Task[None] | None = None
+        self.activity = Activity()
+        self.health = Health(
+            "worker",
+            release.id,
+            settings.process.slot,
+            self._admission,
+            {"redis": self._check_redis, "clickhouse": self._check_clickhouse},
+            self._extra,
+        )
+        self._operations = Operations(self.health, process.board, self.refresh_metrics)
+        self._server = web.Server(self.handle, access_log=None)
+
+    def make_runner(self, shutdown_timeout: float) -> web.BaseRunner:
+        """Return what serves the port."""
+        return web.ServerRunner(self._server, shutdown_timeout=shutdown_timeout)
+
+    async def start(self) -> None:
+        """Start consuming, or waiting to be admitted."""
+        self._report()
+        self._consuming = asyncio.create_task(self._consumer.run())
+        self._tasks = [asyncio.create_task(self._watch()), asyncio.create_task(self._keep_metrics())]
+
+    async def flush(self, deadline_seconds: float) -> None:
+        """Store and acknowledge what was taken."""
+        self._consumer.stop()
+        if self._consuming is not None:
+            _, unfinished = await asyncio.wait([self._consuming], timeout=deadline_seconds)
+            for task in unfinished:
+                task.cancel()
+            results = await asyncio.gather(self._consuming, return_exceptions=True)
+            if isinstance(results[0], Exception):
+                LOG.error("the consumer failed", exc_info=results[0])
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def close(self) -> None:
+        """Close Redis, then ClickHouse; the metrics are the last to know."""
+        await self._redis.aclose()
+        await self._clickhouse.close()
+        self.refresh_metrics()
+
+    def refresh_metrics(self) -> None:
+        """Bring gauges up to date."""
+        metrics.ACTIVE_CONNECTIONS.set(len(self._server.connections))
+        self._report()
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer health and metrics."""
+        if request.path in OPERATIONS_PATHS:
+            response = await self._operations.answer(request.method, request.path)
+        else:
+            response = web.Response(status=404)
+        response.headers.update({"X-Deployment-Version": self._version, "Server": "linkrift"})
+        metrics.HTTP_REQUESTS.labels(
+            request.method if request.method in ("GET", "HEAD") else "other",
+            request.path if request.path in OPERATIONS_PATHS else "unmatched",
+            str(response.status),
+        ).inc()
+        return response
+
+    def _may_consume(self) -> bool:
+        return self.health.state is not State.DRAINING and self._admission.admitted()
+
+    def _extra(self) -> dict[str, object]:
+        self._report()
+        totals = self._process.board.totals()
+        return {"paused": totals.paused, "pending": totals.pending}
+
+    def _report(self) -> None:
+        """Tell the slot's other processes: any of them may be asked."""
+        self._process.board.write(
+            self._process.index, os.getpid(), paused=self._consumer.paused, pending=self._consumer.pending()
+        )
+
+    async def _check_redis(self) -> None:
+        await self._redis.ping()
+
+    async def _check_clickhouse(self) -> None:
+        await self._clickhouse.execute(_DRY_RUN)
+
+    async def _watch(self) -> None:
+        """Report; end the process when the consumer ended in a way that nobody foresaw, so that it is started again."""
+        while True:
+            await asyncio.sleep(POLL_SECONDS)
+            self._report()
+            if self._consuming is not None and self._consuming.done() and not self._consuming.cancelled():
+                error = self._consuming.exception()
+                if error is not None:
+                    LOG.critical("the consumer failed; ending the process", exc_info=error)
+                    os._exit(1)
+
+    async def _keep_metrics(self) -> None:
+        while True:
+            try:
+                length, oldest = await self._queue.length(), await self._queue.oldest_ms()
+                metrics.QUEUE_LENGTH.labels("clicks").set(length)
+                metrics.CLICK_LAG.set(0.0 if oldest is None else max(0.0, time.time() - oldest / 1000))
+            except REDIS_ERRORS as error:
+                LOG.debug("cannot measure the queue: %s", error)
+            self.refresh_metrics()
+            await asyncio.sleep(METRICS_SECONDS)
