@@ -134,8 +134,9 @@ class _Parser:
 
     def _name(self) -> str:
         end = self._text.index("\n", self._at)
-        name, equals, _ = self._text[self._at : end].partition("=")
-        if not equals or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name.rstrip()):
+        line = self._text[self._at : end]
+        name = line.partition("=")[0]
+        if "=" not in line or not re.fullmatch(r"[A-Za-z_][A-Za-z0-9_]*", name.rstrip()):
             msg = f"line {self._line()} is no assignment: expected NAME=value"
             raise EnvError(msg)
         self._at += len(name) + 1

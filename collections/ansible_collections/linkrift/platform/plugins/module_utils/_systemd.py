@@ -98,7 +98,7 @@ def run_command(command: Sequence[str], deadline: float) -> Completed:
         OSError: the program cannot be run.
     """
     try:
-        done = subprocess.run(  # noqa: S603 - a fixed program, arguments from checked names, no shell
+        done = subprocess.run(
             command,
             capture_output=True,
             check=False,

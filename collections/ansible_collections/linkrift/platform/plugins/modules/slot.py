@@ -76,7 +76,7 @@ options:
     default: 0.25
   request_timeout:
     description:
-      - Seconds that one answer may take. A service waits for what it depends on for less, so that it can say what is away.
+      - Seconds that one answer may take. Services wait less for what they depend on, so that they can say what is away.
     type: float
     default: 5
   stop_deadline:

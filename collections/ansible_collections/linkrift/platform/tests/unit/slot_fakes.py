@@ -102,11 +102,11 @@ class FakeSystem:
         return handler(name)
 
     def _service_slot(self, name: str) -> tuple[str, str]:
-        service, _, slot = name.removesuffix(".service").removeprefix("linkrift-").partition("@")
+        service, slot = name.removesuffix(".service").removeprefix("linkrift-").split("@")
         return service, slot
 
     def _show(self, name: str) -> Completed:
-        service, _ = self._service_slot(name)
+        service = self._service_slot(name)[0]
         there = (self.layout.root / f"etc/systemd/system/linkrift-{service}@.service").exists()
         state = self.states.get(name, "inactive")
         sub = {"active": "running", "inactive": "dead", "failed": "failed", "activating": "auto-restart"}[state]

@@ -93,7 +93,7 @@ def test_answer_in_drips_ends_at_the_timeout() -> None:
     done = threading.Event()
 
     def drip(server: socket.socket) -> None:
-        connection, _ = server.accept()
+        connection = server.accept()[0]
         with connection:
             connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 9999\r\n\r\n")
             with contextlib.suppress(OSError):
@@ -111,7 +111,7 @@ def test_answer_in_drips_ends_at_the_timeout() -> None:
 
 def test_other_protocol_is_no_answer() -> None:
     def greet(server: socket.socket) -> None:
-        connection, _ = server.accept()
+        connection = server.accept()[0]
         with connection:
             connection.sendall(b"SSH-2.0-x\r\n")
             connection.recv(1024)
