@@ -279,7 +279,7 @@ class Rotation:
                 elif self._armed.get(key) != view.pid:
                     name = "/".join(key)
                     self._send(
-                        f"{server.name} waits for a check",
+                        f"{_word(key)} waits for a check",
                         f"set server {name} state drain",
                         f"set server {name} health down",
                     )
@@ -309,7 +309,7 @@ class Rotation:
             elif server.admin != "ready" or server.weight != WEIGHT:
                 name = "/".join(key)
                 self._send(
-                    f"{server.name} takes traffic",
+                    f"{_word(key)} takes traffic",
                     f"set server {name} weight {WEIGHT}",
                     f"set server {name} state ready",
                 )
@@ -323,7 +323,7 @@ class Rotation:
         for key in sorted(wish):
             admin = self._server(view, key).admin
             if key in leaving or (wish[key] == "drain" and admin == "maint"):
-                self._send(f"{key[1]} drains", f"set server {'/'.join(key)} state drain")
+                self._send(f"{_word(key)} drains", f"set server {'/'.join(key)} state drain")
         return leaving
 
     def _keep_one(self, wish: Mapping[Key, str], view: View, leaving: set[Key]) -> None:
@@ -360,7 +360,7 @@ class Rotation:
         view = self._observe()
         for key in self._keys(wish, "maint"):
             if self._server(view, key).admin != "maint":
-                self._send(f"{key[1]} in maint", f"set server {'/'.join(key)} state maint")
+                self._send(f"{_word(key)} in maint", f"set server {'/'.join(key)} state maint")
 
     def _differences(self, view: View, wish: Mapping[Key, str]) -> list[str]:
         """Say where HAProxy does other than the wish; for servers named in the changes their health counts, too."""
@@ -452,7 +452,7 @@ class Rotation:
                 if now.admin != was.admin or now.weight != was.weight:
                     name = "/".join(key)
                     self._send(
-                        f"{was.name} back to {was.admin}",
+                        f"{_word(key)} back to {was.admin}",
                         f"set server {name} weight {was.weight}",
                         f"set server {name} state {was.admin}",
                     )
@@ -544,6 +544,11 @@ class Rotation:
 
     def _note(self, what: str) -> None:
         self._outcome.steps.append({"at": round(self._clock() - self._start, 3), "what": what})
+
+
+def _word(key: Key) -> str:
+    """Name a server as operators do: `redirect/app1-blue`."""
+    return f"{service_of(key[0])}/{key[1]}"
 
 
 def _why_not_ready(server: ServerView, seconds: float) -> str:

@@ -26,7 +26,6 @@ MAIN = """\
 global
     stats socket {admin} mode 600 level admin expose-fd listeners
     hard-stop-after 20s
-    close-spread-time 1s
     maxconn 500
 defaults
     mode http
@@ -34,6 +33,8 @@ defaults
     timeout client 10s
     timeout server 10s
     timeout http-request 5s
+    timeout http-keep-alive 2s
+    option idle-close-on-response
 frontend visitors
     bind 127.0.0.1:{port}
     default_backend linkrift_redirect
