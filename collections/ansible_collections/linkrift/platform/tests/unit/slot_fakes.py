@@ -88,6 +88,10 @@ class FakeSystem:
     states: dict[str, str] = field(default_factory=dict)
     enabled: set[str] = field(default_factory=set)
     calls: list[str] = field(default_factory=list)
+    refuse: set[str] = field(default_factory=set)
+    """Units that go on whatever they are told."""
+    loads: dict[str, str] = field(default_factory=dict)
+    stale: bool = False
 
     def __call__(self, command: Sequence[str], deadline: float) -> Completed:
         if command[0] == "journalctl":
@@ -111,14 +115,14 @@ class FakeSystem:
         state = self.states.get(name, "inactive")
         sub = {"active": "running", "inactive": "dead", "failed": "failed", "activating": "auto-restart"}[state]
         lines = {
-            "LoadState": "loaded" if there else "not-found",
+            "LoadState": self.loads.get(name, "loaded" if there else "not-found"),
             "ActiveState": state,
             "SubState": sub,
             "UnitFileState": "enabled" if name in self.enabled else "disabled",
             "Result": "exit-code" if state in ("failed", "activating") else "success",
             "MainPID": "42" if state == "active" else "0",
             "ExecMainStatus": "78" if state in ("failed", "activating") else "0",
-            "NeedDaemonReload": "no",
+            "NeedDaemonReload": "yes" if self.stale else "no",
         }
         return Completed(0, "".join(f"{key}={value}\n" for key, value in lines.items()), "")
 
@@ -141,6 +145,8 @@ class FakeSystem:
         return Completed(0, "", "")
 
     def _stop(self, name: str) -> Completed:
+        if name in self.refuse:
+            return Completed(0, "", "")
         process = self.processes.pop(name, None)
         if process and process.behaviour == "never stops":
             self.processes[name] = process
