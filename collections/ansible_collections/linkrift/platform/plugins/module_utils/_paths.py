@@ -210,18 +210,20 @@ def read_ledger(path: Path) -> list[dict[str, Any]]:
 
 
 @contextlib.contextmanager
-def exclusive(path: Path, deadline: float) -> Iterator[None]:
+def exclusive(path: Path, deadline: float, *, inherited: bool = False) -> Iterator[None]:
     """Hold a lock that ends with the process, however it ends.
 
     Args:
         path: the lock file; it is made when missing (its directory is not) and stays.
         deadline: seconds to wait for another holder.
+        inherited: programs that are started with `close_fds=False` hold the lock, too: it ends with the last of them.
 
     Raises:
         TimeoutError: another process held it all that time.
     """
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
     try:
+        os.set_inheritable(descriptor, inherited)
         end = time.monotonic() + deadline
         while True:
             try:

@@ -255,7 +255,7 @@ class Installation:
 
     def _seal(self) -> None:
         """Make everything readable to all and writable to root alone, and list what there is."""
-        for directory, _, names in os.walk(self.tree):
+        for directory, _folders, names in os.walk(self.tree):
             Path(directory).chmod(0o755)
             for name in names:
                 path = Path(directory, name)
@@ -291,14 +291,19 @@ class Installation:
 def _run(command: Sequence[str], variables: dict[str, str]) -> str:
     """Run a program with a lower priority and nothing of the caller's environment; return what it printed.
 
+    It ends when this process is killed, and until it has ended it holds the lock of the releases: no run meets a pip
+    that an earlier one left behind.
+
     Raises:
         BundleError: it failed; the message holds the end of what it said.
     """
     environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8", "HOME": "/nonexistent", **variables}
     try:
         result = subprocess.run(
-            ["/usr/bin/nice", "-n", "10", *command],
+            ["/usr/bin/setpriv", "--pdeathsig", "KILL", "/usr/bin/nice", "-n", "10", *command],
             env=environment,
+            stdin=subprocess.DEVNULL,
+            close_fds=False,
             cwd="/",
             capture_output=True,
             text=True,

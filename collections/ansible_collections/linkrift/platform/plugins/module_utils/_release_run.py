@@ -140,7 +140,7 @@ def _locked(layout: Layout, wish: Wish, *, check: bool) -> Iterator[None]:
     former = os.umask(0o022)
     try:
         layout.releases.mkdir(mode=0o755, parents=True, exist_ok=True)
-        with exclusive(layout.releases_lock, wish.lock_timeout):
+        with exclusive(layout.releases_lock, wish.lock_timeout, inherited=True):
             yield
     finally:
         os.umask(former)

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -324,6 +325,36 @@ def test_programs_get_nothing_of_the_caller_s_environment(monkeypatch: pytest.Mo
     output = _release._run(["/usr/bin/env"], {"ONE": "1"})
     assert "PIP_INDEX_URL" not in output
     assert "ONE=1" in output
+
+
+def test_a_program_ends_with_the_run_that_started_it_and_holds_the_lock_until_then(tmp_path: Path) -> None:
+    script = f"""
+import os
+from pathlib import Path
+from ansible_collections.linkrift.platform.plugins.module_utils._paths import exclusive
+from ansible_collections.linkrift.platform.plugins.module_utils._release import _run
+with exclusive(Path({str(tmp_path / "lock")!r}), 0, inherited=True):
+    _run(["/bin/sh", "-c", "echo $$ > {tmp_path}/pid.new; mv {tmp_path}/pid.new {tmp_path}/pid; exec sleep 60"], {{}})
+"""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    with subprocess.Popen([sys.executable, "-c", script], env=environment) as parent:
+        deadline = time.monotonic() + 30
+        while not (tmp_path / "pid").exists() and time.monotonic() < deadline:
+            time.sleep(0.02)
+        child = int((tmp_path / "pid").read_text())
+        held = Path(f"/proc/{child}/fd")
+        assert str(tmp_path / "lock") in {str(link.readlink()) for link in held.iterdir()}
+        parent.kill()
+    with exclusive(tmp_path / "lock", 30):
+        assert _has_ended(child)
+
+
+def _has_ended(process: int) -> bool:
+    """Tell whether a process is gone, or waits to be reaped by whoever inherited it."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
 
 
 @pytest.mark.parametrize(("keep", "release"), [(0, "1.0+000000000000"), (1, "1.0"), (1, None)])
