@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from ansible.errors import AnsibleFilterError
 
-from ansible_collections.linkrift.platform.plugins.filter import addresses, firewall_rules, hosts_in
+from ansible_collections.linkrift.platform.plugins.filter import addresses, firewall_rules, hosts_in, servers
 from ansible_collections.linkrift.platform.plugins.module_utils._inventory import (
     InventoryError,
     addresses_of,
@@ -38,6 +38,14 @@ def test_a_host_without_an_address_is_named() -> None:
         addresses_of(["data1"], HOSTVARS)
     with pytest.raises(AnsibleFilterError, match="host data1"):
         addresses.addresses(["data1"], HOSTVARS)
+
+
+def test_hosts_become_servers_at_their_first_address() -> None:
+    assert servers.servers(["app1"], HOSTVARS, {"blue": 1, "green": 2}) == [
+        {"host": "app1", "address": "192.0.2.1", "ports": {"blue": 1, "green": 2}}
+    ]
+    with pytest.raises(AnsibleFilterError, match="host data1"):
+        servers.servers(["data1"], HOSTVARS, {})
 
 
 FLOWS: list[dict[str, Any]] = [
@@ -73,7 +81,7 @@ def test_a_flow_that_is_refused(flow: dict[str, Any], complaint: str) -> None:
         firewall_rules.firewall_rules([flow], [], GROUPS, HOSTVARS)
 
 
-@pytest.mark.parametrize("plugin", [hosts_in, addresses, firewall_rules])
+@pytest.mark.parametrize("plugin", [hosts_in, addresses, firewall_rules, servers])
 def test_the_filters_are_offered_by_name(plugin: Any) -> None:
     name = plugin.__name__.rpartition(".")[2]
     assert list(plugin.FilterModule().filters()) == [name]
