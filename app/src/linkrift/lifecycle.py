@@ -128,7 +128,7 @@ async def run(create: Callable[[Process], Service], settings: ProcessSettings, p
         LOG.warning("a data store did not answer within %g s; starting without it", START_SECONDS)
     service.health.state = State.SERVING
     process.report_ready()
-    LOG.info("serving", extra={"port": settings.port, "process": process.index})
+    LOG.info("serving", extra={"port": settings.port, "index": process.index})
     await stop.wait()
 
     LOG.info("draining")

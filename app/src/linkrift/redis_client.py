@@ -51,4 +51,4 @@ def connect(settings: RedisSettings, client_name: str, *, timeout: float | None 
         retry=Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
         client_name=client_name,
     )
-    return Redis(connection_pool=pool)
+    return Redis.from_pool(pool)

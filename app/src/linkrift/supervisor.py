@@ -9,7 +9,6 @@ import signal
 import socket
 import sys
 import time
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -162,7 +161,7 @@ class Supervisor:
         except SystemExit as stop:
             code = stop.code if isinstance(stop.code, int) else 1
         except BaseException:
-            traceback.print_exc()
+            LOG.critical("process %d failed", index, exc_info=True)
         finally:
             sys.stdout.flush()
             sys.stderr.flush()

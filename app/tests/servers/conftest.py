@@ -1,0 +1,81 @@
+"""Servers for this directory's tests: started once for all of them, emptied before each."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+from redis.asyncio import Redis
+
+from app.tests.servers.harness import MIGRATIONS
+from tools.testing.servers import (
+    ClickHouseServer,
+    PostgresqlServer,
+    RedisServer,
+    clickhouse_server,
+    postgresql_server,
+    redis_server,
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    for item in items:
+        if here in item.path.parents:
+            item.add_marker(pytest.mark.servers)
+
+
+@pytest.fixture(scope="session")
+def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresqlServer]:
+    with postgresql_server(tmp_path_factory.mktemp("postgresql")) as server:
+        for path in sorted((MIGRATIONS / "postgresql").glob("*.up.sql")):
+            server.execute(path.read_text())
+        yield server
+
+
+@pytest.fixture(scope="session")
+def redis_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
+    with redis_server(tmp_path_factory.mktemp("redis")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def clickhouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClickHouseServer]:
+    with clickhouse_server(tmp_path_factory.mktemp("clickhouse")) as server:
+        yield server
+
+
+@pytest.fixture
+async def redis(redis_process: RedisServer) -> AsyncIterator[Redis]:
+    """A client of an empty Redis."""
+    client = Redis.from_url(redis_process.url)
+    await client.flushall()
+    yield client
+    await client.aclose()
+
+
+@pytest.fixture
+def environment(
+    postgresql: PostgresqlServer, redis_process: RedisServer, clickhouse: ClickHouseServer, redis: Redis
+) -> dict[str, str]:
+    """What a service needs to find the servers; LINKRIFT_DB_USER and _PASSWORD differ from service to service."""
+    return {
+        "LINKRIFT_ENV": "test",
+        "LINKRIFT_DB_HOST": postgresql.host,
+        "LINKRIFT_DB_PORT": str(postgresql.port),
+        "LINKRIFT_DB_NAME": postgresql.database,
+        "LINKRIFT_DB_SSL_MODE": "verify-full",
+        "LINKRIFT_DB_SSL_ROOT_CERT": str(postgresql.ca),
+        "LINKRIFT_REDIS_URL": f"redis://{redis_process.host}:{redis_process.port}/0",
+        "LINKRIFT_REDIS_PASSWORD": redis_process.password,
+        "LINKRIFT_CLICKHOUSE_HOST": clickhouse.host,
+        "LINKRIFT_CLICKHOUSE_PORT": str(clickhouse.port),
+        "LINKRIFT_CLICKHOUSE_DATABASE": clickhouse.database,
+        "LINKRIFT_CLICKHOUSE_USER": clickhouse.user,
+        "LINKRIFT_CLICKHOUSE_PASSWORD": clickhouse.password,
+        "LINKRIFT_JWT_SECRET": "made-up-secret-for-tests-0123456789abcdef",
+        "LINKRIFT_PUBLIC_URL": "https://go.example.test",
+        "LINKRIFT_WORKER_FLUSH_INTERVAL": "100ms",
+        "LINKRIFT_SHUTDOWN_TIMEOUT": "10s",
+    }
