@@ -476,7 +476,10 @@ class Rotation:
             except HaproxyDownError:
                 return None
             if workers is None:
-                return None if not self._haproxy.has_master else self._observe()
+                return self._observe() if self._haproxy.has_master else None
+            if not self._options.reload and not self._changes:
+                # Nothing is asked of it: a role is about to give it a configuration with that socket.
+                return None
             raise HaproxyError(
                 f"HAProxy runs (worker {workers.current}), but {down}: its configuration needs "
                 "`stats socket … level admin` there"
@@ -553,7 +556,7 @@ def _word(key: Key) -> str:
 
 def _why_not_ready(server: ServerView, seconds: float) -> str:
     text = (
-        f"{server.backend}/{server.name} ({server.address}) passed no check within {seconds:g} s: "
+        f"{_word((server.backend, server.name))} ({server.address}) passed no check within {seconds:g} s: "
         f"{server.status}, {server.last_check()}"
     )
     if server.check_code == "404":

@@ -1,3 +1,5 @@
+# Copyright (c) 2026 Linkrift Platform Team
+# MIT License (see LICENSE)
 """A real HAProxy on loopback, slots that can be made to fail, and visitors that count what they got."""
 
 from __future__ import annotations
@@ -209,6 +211,12 @@ class Balancer:
     def admins(self) -> dict[str, str]:
         """Return the administrative state of each server as HAProxy has it."""
         return {name: server["admin"] for name, server in self.servers().items()}
+
+    def old_workers(self) -> tuple[int, ...]:
+        """Return the workers of earlier reloads that still run."""
+        workers = self.haproxy.workers()
+        assert workers
+        return workers.old
 
     def servers(self) -> dict[str, Any]:
         """Return what HAProxy says of each server."""
