@@ -25,6 +25,7 @@ from .run import run, try_run, wait_for, write_whole
 # Their systemd manages unified control groups only, also where the machine has the legacy ones.
 _UNIFIED_ONLY = ("trixie",)
 _STOP_SECONDS = 30.0
+_NSPAWN = Path("/run/systemd/nspawn")
 # Moves itself into the control groups named first, then becomes the command after `--`.
 _ENTER = 'while [ "$1" != -- ]; do echo $$ > "$1/cgroup.procs"; shift; done; shift; exec "$@"'
 
@@ -185,7 +186,6 @@ def boot_command(host: Host) -> list[str]:
     """The systemd-nspawn command that boots a host."""
     return [
         "systemd-nspawn",
-        "--quiet",
         "--boot",
         f"--directory={host.root}",
         f"--machine={host.lab.machine(host.name)}",
@@ -196,7 +196,7 @@ def boot_command(host: Host) -> list[str]:
         "--resolv-conf=off",
         "--timezone=off",
         "--settings=no",
-        "--console=pipe",
+        "--console=read-only",
     ]
 
 
@@ -263,10 +263,10 @@ def boot(host: Host) -> None:
 
 
 def last_words(host: Host) -> str:
-    """The last line of a host's console, for messages."""
+    """The last lines of a host's console, for messages."""
     with contextlib.suppress(FileNotFoundError):
-        lines = (host.directory / "console.log").read_text(encoding="utf-8", errors="replace").split("\n")
-        return next((line.strip() for line in reversed(lines) if line.strip()), "")
+        text = (host.directory / "console.log").read_text(encoding="utf-8", errors="replace")
+        return " | ".join([line.strip() for line in text.splitlines() if line.strip()][-3:])
     return ""
 
 
@@ -297,11 +297,21 @@ def clear(host: Host) -> None:
     cgroups.remove(groups)
     (host.directory / "process.json").unlink(missing_ok=True)
     machine = host.lab.machine(host.name)
+    _forget_in_nspawn(host)
     for mountpoint in mounts_of(host, Path("/proc/self/mounts").read_text(encoding="utf-8")):
         if not wait_for(lambda point=mountpoint: try_run(["umount", point]), seconds=10):  # type: ignore[misc]
             raise LabError(f"{mountpoint} cannot be unmounted")
     if Path(f"/sys/class/net/vb-{machine}").exists():
         try_run(["ip", "link", "delete", f"vb-{machine}"])
+
+
+def _forget_in_nspawn(host: Host) -> None:
+    """Remove what systemd-nspawn notes about a host while it runs; a killed one leaves it."""
+    with contextlib.suppress(OSError):
+        (_NSPAWN / "propagate" / host.lab.machine(host.name)).rmdir()
+    if is_mounted(host.root):
+        status = host.root.stat()
+        (_NSPAWN / "locks" / f"inode-{status.st_dev}:{status.st_ino}").unlink(missing_ok=True)
 
 
 def mounts_of(host: Host, mounts: str) -> list[str]:

@@ -110,7 +110,8 @@ def lab_lock(lab: Lab) -> contextlib.AbstractContextManager[None]:
     """Lock one lab, so that it is not created and destroyed at once.
 
     Raises:
-        LabError: Somebody else has been at it for a minute.
+        LabError: Somebody else has been at it for longer than hosts take to boot. That may be what is left of a killed
+            ansible-playbook: the module that it started goes on to its own end.
     """
     path = lab.base / "labs" / f"{lab.number}.lock"
-    return locked(path, seconds=60, busy=f"lab {lab.name!r} is being created or destroyed by another process")
+    return locked(path, seconds=150, busy=f"lab {lab.name!r} is being created or destroyed by another process")
