@@ -1,0 +1,169 @@
+"""Tokens, passwords, cursors, bodies."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import time
+import uuid
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import jwt
+import pytest
+from argon2 import PasswordHasher
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from linkrift.api import cursors
+from linkrift.api.models import Credentials, LinkChange, NewLink
+from linkrift.api.passwords import Passwords
+from linkrift.api.requests import field_errors
+from linkrift.api.tokens import TokenError, Tokens
+
+SECRET = "made-up-secret-for-tests-0123456789"
+OLD = "an-older-secret-for-tests-0123456789"
+USER = uuid.UUID(int=7)
+
+
+def test_a_token_names_its_user() -> None:
+    tokens = Tokens(SECRET, "", 60.0)
+    assert tokens.verify(tokens.issue(USER)) == USER
+
+
+def test_keys_overlap_during_a_rotation() -> None:
+    before, after = Tokens(OLD, "", 60.0), Tokens(SECRET, OLD, 60.0)
+    assert after.verify(before.issue(USER)) == USER
+    with pytest.raises(TokenError, match="unknown key"):
+        before.verify(after.issue(USER))
+
+
+def part(document: object) -> str:
+    return base64.urlsafe_b64encode(json.dumps(document).encode()).rstrip(b"=").decode()
+
+
+def forge(header: dict[str, Any], claims: dict[str, Any], secret: str = SECRET, digest: str = "sha256") -> str:
+    signed = f"{part(header)}.{part(claims)}"
+    signature = hmac.new(secret.encode(), signed.encode(), digest).digest()
+    return f"{signed}.{base64.urlsafe_b64encode(signature).rstrip(b'=').decode()}"
+
+
+def key_id(secret: str = SECRET) -> str:
+    return str(jwt.get_unverified_header(Tokens(secret, "", 60.0).issue(USER))["kid"])
+
+
+def claims(**changes: Any) -> dict[str, Any]:
+    now = int(time.time())
+    whole = {"iss": "linkrift", "aud": "linkrift-api", "sub": str(USER), "iat": now, "exp": now + 60, **changes}
+    return {key: value for key, value in whole.items() if value is not None}
+
+
+def header(**changes: Any) -> dict[str, Any]:
+    return {key: value for key, value in {"alg": "HS256", "typ": "JWT", "kid": key_id(), **changes}.items() if value}
+
+
+def test_the_forgeries_below_differ_from_a_good_token_in_one_thing_each() -> None:
+    assert Tokens(SECRET, "", 60.0).verify(forge(header(), claims())) == USER
+
+
+@pytest.mark.parametrize(
+    "token",
+    [
+        "",
+        "a.b.c",
+        forge(header(alg="none"), claims()).rpartition(".")[0] + ".",
+        forge(header(alg="None"), claims()).rpartition(".")[0] + ".",
+        forge(header(alg="HS512"), claims(), digest="sha512"),
+        forge(header(alg="RS256"), claims()),
+        forge(header(), claims(), secret="another-secret-for-tests-0123456789"),
+        forge(header(), claims(), secret=""),
+        forge(header(kid=None), claims()),
+        forge(header(kid="../../dev/null"), claims()),
+        forge(header(kid=["x"]), claims()),
+        forge(header(), claims(exp=int(time.time()) - 60)),
+        forge(header(), claims(exp=None)),
+        forge(header(), claims(iat=int(time.time()) + 3600)),
+        forge(header(), claims(nbf=int(time.time()) + 3600)),
+        forge(header(), claims(iss="somebody")),
+        forge(header(), claims(aud="something")),
+        forge(header(), claims(aud=None)),
+        forge(header(), claims(sub=None)),
+        forge(header(), claims(sub="admin")),
+        forge(header(crit=["exp"]), claims()),
+        forge(header(), claims())[:-2],
+        forge(header(), claims()) + ".x",
+        "\u00e4" + forge(header(), claims()),
+    ],
+)
+def test_a_forged_token_is_refused(token: str) -> None:
+    with pytest.raises(TokenError):
+        Tokens(SECRET, "", 60.0).verify(token)
+
+
+def test_the_key_id_does_not_give_the_key_away() -> None:
+    assert key_id() != hashlib.sha256(SECRET.encode()).hexdigest()[:16]
+    assert len(key_id()) == 16
+
+
+async def test_passwords() -> None:
+    passwords = Passwords(PasswordHasher(time_cost=1, memory_cost=8, parallelism=1))
+    hashed = await passwords.hash("correct horse battery")
+    assert hashed.startswith("$argon2id$")
+    assert await passwords.verify(hashed, "correct horse battery")
+    assert not await passwords.verify(hashed, "wrong horse battery")
+    assert not await passwords.verify("nonsense", "correct horse battery")
+    assert not await passwords.verify(None, "correct horse battery")
+    assert not await passwords.verify(None, "")
+    passwords.close()
+
+
+# To the microsecond, as PostgreSQL keeps them.
+MOMENTS = st.timedeltas(timedelta(), timedelta(days=84_000)).map(
+    lambda delta: datetime(1970, 1, 1, tzinfo=timezone.utc) + delta
+)
+
+
+@given(MOMENTS, st.uuids())
+def test_a_cursor_is_exact(moment: datetime, link_id: uuid.UUID) -> None:
+    assert cursors.decode(cursors.encode(moment, link_id)) == (moment, link_id)
+
+
+@given(st.one_of(st.text(max_size=40), st.binary(max_size=30).map(lambda raw: base64.urlsafe_b64encode(raw).decode())))
+def test_what_is_no_cursor_is_refused(text: str) -> None:
+    try:
+        moment, link_id = cursors.decode(text)
+    except cursors.CursorError:
+        return
+    assert cursors.encode(moment, link_id) == text
+
+
+@pytest.mark.parametrize("email", ["a@b", "a b@example.org", "@example.org", "a@example.", "a@@example.org", "x" * 300])
+def test_what_is_no_address(email: str) -> None:
+    with pytest.raises(ValidationError):
+        Credentials(email=email, password="x" * 12)
+
+
+def test_errors_name_the_field_and_never_the_value() -> None:
+    with pytest.raises(ValidationError) as caught:
+        Credentials.model_validate_json(b'{"email": "hunter2", "password": "hunter2", "more": "hunter2"}')
+    errors = field_errors(caught.value)
+    assert [error["field"] for error in errors] == ["email", "password", "more"]
+    assert errors[0]["message"] == "is not an e-mail address"
+    assert "hunter2" not in json.dumps(errors)
+
+
+def test_bodies() -> None:
+    assert Credentials(email=" A@Example.org ", password="x" * 12).email == "a@example.org"
+    with pytest.raises(ValidationError):
+        NewLink.model_validate_json(b'{"url": "https://x", "expires_at": "2026-01-01T00:00:00"}')
+    with pytest.raises(ValidationError):
+        NewLink.model_validate_json(b'{"url": "https://x", "code": "a/b"}')
+    with pytest.raises(ValidationError):
+        NewLink.model_validate_json(b'{"url": "https://x", "title": "\\u0000"}')
+    assert LinkChange.model_validate_json(b'{"title": null}').model_fields_set == {"title"}
+    aware = NewLink.model_validate_json(b'{"url": "https://x", "expires_at": "2026-01-01T00:00:00+02:00"}').expires_at
+    assert aware is not None
+    assert aware.utcoffset() == timedelta(hours=2)

@@ -1,0 +1,115 @@
+"""Codes, links as they are cached, and click events as they travel."""
+
+from __future__ import annotations
+
+import json
+import re
+import uuid
+from datetime import datetime, timezone
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from linkrift import clicks, codes
+from linkrift.clicks import Click, MalformedEventError
+from linkrift.links import FOREVER, LinkState
+
+TEXT = st.text(st.characters(codec="utf-8"), max_size=100)
+
+
+def test_made_up_codes() -> None:
+    made = {codes.generate() for _ in range(1000)}
+    assert len(made) == 1000
+    assert all(re.fullmatch("[0-9A-Za-z]{7}", code) for code in made)
+    assert set("".join(made)) == set("0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")
+
+
+@pytest.mark.parametrize("text", ["a", "A_b-9", "x" * 64])
+def test_what_is_a_code(text: str) -> None:
+    assert codes.is_code(text)
+
+
+@pytest.mark.parametrize("text", ["", "x" * 65, "a b", "a/b", "ä", "a.b", "a\n", "health", "Admin", "METRICS", "api"])
+def test_what_is_none(text: str) -> None:
+    assert not codes.is_code(text)
+
+
+@given(TEXT, st.integers(0, 2**62), st.booleans(), st.one_of(st.just(FOREVER), st.floats(0, 4e9)))
+def test_a_link_survives_the_cache(target: str, version: int, gone: bool, expires_at: float) -> None:
+    state = LinkState(target, version, gone, expires_at)
+    assert LinkState.decode(state.encode().encode()) == state
+
+
+def test_a_newer_release_may_add_fields() -> None:
+    assert LinkState.decode(b'{"target":"x","version":3,"password":"y"}') == LinkState("x", 3)
+
+
+@pytest.mark.parametrize("data", [b"", b"[]", b"{}", b'{"target":1}', b"\xff", b'{"target":"x","version":"a"}'])
+def test_something_else_than_a_link(data: bytes) -> None:
+    with pytest.raises(ValueError, match=r"not a link|Expecting value|codec|invalid literal"):
+        LinkState.decode(data)
+
+
+def test_a_row_becomes_a_state() -> None:
+    moment = datetime(2026, 1, 1, tzinfo=timezone.utc)
+    assert LinkState.of_row("x", 1, is_active=True, expires_at=None, deleted_at=None) == LinkState("x", 1)
+    assert LinkState.of_row("x", 1, is_active=False, expires_at=None, deleted_at=None).gone
+    assert LinkState.of_row("x", 1, is_active=True, expires_at=None, deleted_at=moment).gone
+    assert LinkState.of_row("x", 1, is_active=True, expires_at=moment, deleted_at=None).expires_at == moment.timestamp()
+
+
+CLICKS = st.builds(
+    Click,
+    event_id=st.uuids().map(str),
+    code=st.from_regex(r"[A-Za-z0-9_-]{1,64}", fullmatch=True),
+    clicked_at_ms=st.integers(0, 4_291_747_199_000),
+    request_id=TEXT,
+    referrer_host=TEXT,
+    user_agent=TEXT,
+    address=st.ip_addresses().map(str),
+)
+
+
+@given(st.lists(CLICKS, max_size=5))
+def test_clicks_survive_the_stream(sent: list[Click]) -> None:
+    received, rejected = clicks.decode(clicks.encode(sent).encode())
+    assert received == sent
+    assert rejected == []
+    assert all(len(click.row()) == len(clicks.COLUMNS) for click in received)
+
+
+GOOD = {"id": str(uuid.UUID(int=1)), "code": "abc", "at": 1}
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ({"id": "1"}, "'id' is not a UUID"),
+        ({"id": 1}, "'id' is not a text of at most 36 characters"),
+        ({"code": ""}, "'code' is missing"),
+        ({"code": "x" * 65}, "'code' is not a text of at most 64 characters"),
+        ({"at": "now"}, "'at' is not a time in milliseconds"),
+        ({"at": True}, "'at' is not a time in milliseconds"),
+        ({"at": -1}, "'at' is not a time in milliseconds"),
+        ({"at": 1e300}, "'at' is not a time in milliseconds"),
+        ({"agent": "\ud800"}, "'agent' is not valid text"),
+        ({"agent": "x" * 513}, "'agent' is not a text of at most 512 characters"),
+    ],
+)
+def test_a_poison_event_harms_no_other(change: dict[str, object], reason: str) -> None:
+    poison = {**GOOD, **change}
+    received, rejected = clicks.decode(json.dumps([GOOD, poison, "text", GOOD]).encode())
+    assert [click.code for click in received] == ["abc", "abc"]
+    assert rejected == [(poison, reason), ("text", "not an object")]
+
+
+@pytest.mark.parametrize("data", [None, b"", b"{}", b"\xff\xff", b"[" * 100_000])
+def test_an_entry_that_cannot_be_read(data: bytes | None) -> None:
+    with pytest.raises(MalformedEventError):
+        clicks.decode(data)
+
+
+def test_unknown_fields_are_left_alone() -> None:
+    received, rejected = clicks.decode(json.dumps([{**GOOD, "country": "AT"}]).encode())
+    assert (len(received), rejected) == (1, [])

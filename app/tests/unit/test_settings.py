@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import ssl
+from pathlib import Path
+
+import pytest
+
+from linkrift.api.settings import read_settings as read_api
+from linkrift.environment import ConfigurationError, Environment
+from linkrift.redirect.settings import read_settings as read_redirect
+from linkrift.settings import DatabaseSettings, read_redis
+from linkrift.worker.settings import read_settings as read_worker
+from tools.testing.certificates import write_server_certificate
+
+DATABASE = {
+    "LINKRIFT_DB_HOST": "db.linkrift.internal",
+    "LINKRIFT_DB_USER": "linkrift_api",
+    "LINKRIFT_DB_PASSWORD": "made up",
+    "LINKRIFT_DB_SSL_MODE": "require",
+}
+REDIS = {"LINKRIFT_REDIS_URL": "redis://:made%20up@redis.linkrift.internal:6379/0"}
+CLICKHOUSE = {"LINKRIFT_CLICKHOUSE_HOST": "clickhouse.linkrift.internal", "LINKRIFT_CLICKHOUSE_PASSWORD": "made up"}
+API = {"LINKRIFT_JWT_SECRET": "x" * 32, "LINKRIFT_PUBLIC_URL": "https://go.example.org"}
+
+
+def test_the_guides_variables_are_understood() -> None:
+    api = read_api(
+        DATABASE
+        | REDIS
+        | CLICKHOUSE
+        | API
+        | {
+            "LINKRIFT_ENV": "production",
+            "LINKRIFT_API_PORT": "8080",
+            "LINKRIFT_API_HOST": "0.0.0.0",
+            "LINKRIFT_DB_MAX_CONNECTIONS": "100",
+            "LINKRIFT_DB_MAX_IDLE_CONNECTIONS": "25",
+            "LINKRIFT_REDIS_POOL_SIZE": "50",
+            "LINKRIFT_JWT_EXPIRY": "24h",
+            "LINKRIFT_RATE_LIMIT_REQUESTS": "100",
+            "LINKRIFT_RATE_LIMIT_WINDOW": "1m",
+            "LINKRIFT_LOG_LEVEL": "info",
+            "LINKRIFT_LOG_FORMAT": "json",
+        }
+    )
+    assert (api.process.port, api.process.host, api.database.max_connections) == (8080, "0.0.0.0", 100)
+    assert (api.jwt_expiry, api.rate_limit_window, api.redis.password) == (86400.0, 60.0, "made up")
+    assert api.own_host == "go.example.org"
+    redirect = read_redirect(
+        DATABASE | REDIS | {"LINKRIFT_REDIRECT_READ_TIMEOUT": "1s", "LINKRIFT_REDIRECT_WRITE_TIMEOUT": "1s"}
+    )
+    assert (redirect.process.port, redirect.read_timeout, redirect.process.admission_file) == (8081, 1.0, None)
+    worker = read_worker(
+        REDIS
+        | CLICKHOUSE
+        | {
+            "LINKRIFT_WORKER_CONCURRENCY": "10",
+            "LINKRIFT_WORKER_BATCH_SIZE": "1000",
+            "LINKRIFT_WORKER_FLUSH_INTERVAL": "5s",
+            "LINKRIFT_SLOT": "green",
+            "LINKRIFT_WORKER_PORT": "8182",
+            "LINKRIFT_ADMISSION_FILE": "/var/lib/linkrift/worker/green.admitted",
+        }
+    )
+    assert (worker.process.port, worker.process.slot, worker.batch_size) == (8182, "green", 1000)
+
+
+def test_no_secret_is_shown() -> None:
+    settings = read_api(DATABASE | REDIS | CLICKHOUSE | API)
+    assert "made up" not in repr(settings)
+    assert "xxxx" not in repr(settings)
+
+
+def test_everything_that_is_missing_is_named() -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        read_api({})
+    assert [finding.partition(":")[0] for finding in caught.value.findings] == [
+        *("LINKRIFT_DB_HOST", "LINKRIFT_DB_USER", "LINKRIFT_DB_PASSWORD", "LINKRIFT_DB_SSL_ROOT_CERT"),
+        *("LINKRIFT_REDIS_URL", "LINKRIFT_CLICKHOUSE_HOST", "LINKRIFT_CLICKHOUSE_PASSWORD"),
+        *("LINKRIFT_JWT_SECRET", "LINKRIFT_PUBLIC_URL"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://host:6379/1",
+        "http://host:6379/0",
+        "redis:///0",
+        "redis://host:port/0",
+        "redis://host/0?db=3",
+        "redis://[::1/0",
+    ],
+)
+def test_a_redis_url_that_is_refused(url: str) -> None:
+    environment = Environment({"LINKRIFT_REDIS_URL": url})
+    read_redis(environment, pool_size=1, timeout=1.0)
+    with pytest.raises(ConfigurationError) as caught:
+        environment.finish()
+    (finding,) = caught.value.findings
+    assert finding.startswith("LINKRIFT_REDIS_URL: expected ")
+
+
+def test_the_redis_password_has_a_variable_of_its_own() -> None:
+    environment = Environment({"LINKRIFT_REDIS_URL": "rediss://user:old@host", "LINKRIFT_REDIS_PASSWORD": "new"})
+    settings = read_redis(environment, pool_size=1, timeout=1.0)
+    environment.finish()
+    assert (settings.username, settings.password, settings.port, settings.tls) == ("user", "new", 6379, True)
+
+
+@pytest.mark.parametrize(
+    ("mode", "verifies", "names"),
+    [
+        ("verify-full", ssl.CERT_REQUIRED, True),
+        ("verify-ca", ssl.CERT_REQUIRED, False),
+        ("require", ssl.CERT_NONE, False),
+    ],
+)
+def test_what_tls_proves(tmp_path: Path, mode: str, verifies: ssl.VerifyMode, names: bool) -> None:
+    ca = write_server_certificate(tmp_path, "x")
+    context = DatabaseSettings("host", 5432, "name", "user", "", mode, ca).tls()
+    assert context is not None
+    assert (context.verify_mode, context.check_hostname) == (verifies, names)
+    assert DatabaseSettings("host", 5432, "name", "user", "", "disable").tls() is None

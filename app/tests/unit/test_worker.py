@@ -1,0 +1,246 @@
+"""The worker's parts, with made-up stores."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
+
+from linkrift.clickhouse import ClickHouseAwayError
+from linkrift.clicks import Click
+from linkrift.worker import consumer as consumer_module
+from linkrift.worker.consumer import Consumer
+from linkrift.worker.queue import StreamEntry
+from linkrift.worker.schema import SchemaError, migrations_directory, schema_files
+
+
+def entry(number: int, events: int = 1) -> StreamEntry:
+    return StreamEntry(f"{number}-0".encode(), [Click(str(uuid.uuid4()), "abc", 1) for _ in range(events)])
+
+
+class FakeQueue:
+    def __init__(self, waiting: list[StreamEntry]) -> None:
+        self.waiting = waiting
+        self.own: list[StreamEntry] = []
+        self.others: list[StreamEntry] = []
+        self.acknowledged: list[bytes] = []
+        self.away = False
+        self.refuses_acknowledgements = False
+
+    def _check(self) -> None:
+        if self.away:
+            raise RedisConnectionError("away")
+
+    async def open(self) -> None:
+        self._check()
+
+    async def read(self, count: int, wait_seconds: float) -> list[StreamEntry]:
+        self._check()
+        taken, self.waiting = self.waiting[:count], self.waiting[count:]
+        await asyncio.sleep(0 if taken else min(wait_seconds, 0.005))
+        return taken
+
+    async def read_own(self, count: int, after: bytes) -> list[StreamEntry]:
+        self._check()
+        taken, self.own = self.own[:count], self.own[count:]
+        return taken
+
+    async def reclaim(self, idle_seconds: float, count: int) -> list[StreamEntry]:
+        self._check()
+        taken, self.others = self.others, []
+        return taken
+
+    async def acknowledge(self, entries: Sequence[StreamEntry]) -> None:
+        if self.refuses_acknowledgements:
+            raise RedisConnectionError("away")
+        self.acknowledged += [each.id for each in entries]
+
+    async def set_aside(self, entries: Sequence[StreamEntry]) -> int:
+        return sum(len(each.rejected) for each in entries)
+
+
+class FakeClickHouse:
+    def __init__(self) -> None:
+        self.inserts: list[int] = []
+        self.away = False
+        self.attempts = 0
+
+    async def insert(self, statement: str, rows: Sequence[Any]) -> None:
+        self.attempts += 1
+        await asyncio.sleep(0)
+        if self.away:
+            raise ClickHouseAwayError("away")
+        self.inserts.append(len(rows))
+
+
+class Stage:
+    """A consumer with its stores, and whether it is admitted."""
+
+    def __init__(self, waiting: list[StreamEntry], **settings: Any) -> None:
+        self.queue = FakeQueue(waiting)
+        self.clickhouse = FakeClickHouse()
+        self.admitted = True
+        options: dict[str, Any] = {
+            "concurrency": 2,
+            "batch_size": 1000,
+            "flush_interval": 0.05,
+            "reclaim_after": 60.0,
+            **settings,
+        }
+        self.consumer = Consumer(
+            self.queue,  # type: ignore[arg-type] # a stand-in
+            self.clickhouse,  # type: ignore[arg-type] # a stand-in
+            lambda: self.admitted,
+            **options,
+        )
+
+    async def __aenter__(self) -> Stage:
+        self.running = asyncio.create_task(self.consumer.run())
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.consumer.stop()
+        await asyncio.wait_for(self.running, 10.0)
+
+    async def until(self, condition: Any) -> None:
+        deadline = time.monotonic() + 5.0
+        while not condition():
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.002)
+
+
+@pytest.fixture(autouse=True)
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(consumer_module, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(consumer_module, "FINISH_SECONDS", 0.1)
+    monkeypatch.setattr(consumer_module, "RETRY_FIRST_SECONDS", 0.01)
+
+
+async def test_a_batch_goes_when_it_is_full() -> None:
+    async with Stage([entry(number, 100) for number in range(25)], flush_interval=60.0) as stage:
+        await stage.until(lambda: len(stage.clickhouse.inserts) == 2)
+        assert stage.clickhouse.inserts == [1000, 1000]
+        await stage.until(lambda: stage.consumer.pending() == 5)
+    # What was left went when it was stopped.
+    assert stage.clickhouse.inserts == [1000, 1000, 500]
+    assert len(stage.queue.acknowledged) == 25
+
+
+async def test_a_batch_goes_when_it_is_due() -> None:
+    async with Stage([entry(1, 3)], flush_interval=0.05) as stage:
+        await stage.until(lambda: stage.queue.acknowledged == [b"1-0"])
+        assert stage.clickhouse.inserts == [3]
+
+
+async def test_no_insert_is_larger_than_a_batch() -> None:
+    async with Stage([entry(1, 2500)], flush_interval=60.0) as stage:
+        await stage.until(lambda: stage.queue.acknowledged == [b"1-0"])
+    assert stage.clickhouse.inserts == [1000, 1000, 500]
+
+
+async def test_nothing_is_acknowledged_before_it_is_stored() -> None:
+    async with Stage([entry(number, 10) for number in range(3)], flush_interval=0.01) as stage:
+        stage.clickhouse.away = True
+        await stage.until(lambda: stage.clickhouse.attempts >= 3)
+        assert stage.queue.acknowledged == []
+        assert stage.consumer.pending() == 3
+        stage.clickhouse.away = False
+        await stage.until(lambda: len(stage.queue.acknowledged) == 3)
+    assert sum(stage.clickhouse.inserts) == 30
+
+
+async def test_memory_is_bounded_while_clickhouse_is_away() -> None:
+    async with Stage([entry(number, 100) for number in range(200)]) as stage:
+        stage.clickhouse.away = True
+        await stage.until(lambda: stage.clickhouse.attempts >= 10)
+        # Two batches on their way and one that fills.
+        assert stage.consumer.pending() <= 30
+    assert stage.queue.acknowledged == []
+
+
+async def test_it_pauses_when_the_admission_goes_and_goes_on_when_it_comes() -> None:
+    stage = Stage([], flush_interval=60.0)
+    stage.admitted = False
+    async with stage:
+        stage.queue.waiting = [entry(1, 5)]
+        await asyncio.sleep(0.05)
+        assert stage.consumer.paused
+        assert len(stage.queue.waiting) == 1
+        stage.admitted = True
+        await stage.until(lambda: stage.consumer.pending() == 1)
+        assert not stage.consumer.paused
+        stage.admitted = False
+        await stage.until(lambda: stage.consumer.paused)
+        assert stage.queue.acknowledged == [b"1-0"]
+        assert stage.consumer.pending() == 0
+        stage.queue.own = [entry(2, 1)]
+        stage.admitted = True
+        await stage.until(lambda: stage.consumer.pending() == 1)
+    assert stage.queue.acknowledged == [b"1-0", b"2-0"]
+
+
+async def test_what_cannot_be_stored_in_time_is_left_to_others() -> None:
+    async with Stage([entry(1, 5)], flush_interval=60.0) as stage:
+        stage.clickhouse.away = True
+        await stage.until(lambda: stage.consumer.pending() == 1)
+        stage.admitted = False
+        await stage.until(lambda: stage.consumer.paused)
+        assert stage.consumer.pending() == 0
+    assert stage.queue.acknowledged == []
+
+
+async def test_what_it_took_before_and_what_others_left_comes_first() -> None:
+    stage = Stage([entry(3)], flush_interval=60.0)
+    stage.queue.own = [entry(1)]
+    stage.queue.others = [entry(2)]
+    async with stage:
+        await stage.until(lambda: stage.consumer.pending() == 3)
+    assert stage.queue.acknowledged == [b"1-0", b"2-0", b"3-0"]
+
+
+async def test_redis_may_go_and_come(caplog: pytest.LogCaptureFixture) -> None:
+    async with Stage([entry(1)], flush_interval=0.01) as stage:
+        await stage.until(lambda: stage.queue.acknowledged == [b"1-0"])
+        stage.queue.away = True
+        await stage.until(lambda: "Redis is away" in caplog.text)
+        stage.queue.away = False
+        stage.queue.waiting = [entry(2)]
+        await stage.until(lambda: stage.queue.acknowledged == [b"1-0", b"2-0"])
+        stage.queue.refuses_acknowledgements = True
+        stage.queue.waiting = [entry(3)]
+        await stage.until(lambda: "cannot acknowledge" in caplog.text)
+    assert stage.queue.acknowledged == [b"1-0", b"2-0"]
+
+
+async def test_what_cannot_be_read_is_acknowledged_all_the_same(caplog: pytest.LogCaptureFixture) -> None:
+    poison = StreamEntry(b"1-0", [], [("nonsense", "not JSON")])
+    async with Stage([poison], flush_interval=0.01) as stage:
+        await stage.until(lambda: stage.queue.acknowledged == [b"1-0"])
+    assert stage.clickhouse.inserts == []
+    assert "set aside" in caplog.text
+
+
+def test_schema_files_are_found_in_order(tmp_path: Path) -> None:
+    (tmp_path / "000002_b.sql").write_text("-- why\nALTER x;\n\nALTER y ;\n")
+    (tmp_path / "000001_a.sql").write_text("CREATE x\n(\n)\n")
+    (tmp_path / "notes.txt").write_text("")
+    files = schema_files(tmp_path)
+    assert [file.number for file in files] == [1, 2]
+    assert files[0].statements() == ["CREATE x\n(\n)"]
+    assert files[1].statements() == ["ALTER x", "ALTER y"]
+    (tmp_path / "000002_c.sql").write_text("")
+    with pytest.raises(SchemaError, match="two files"):
+        schema_files(tmp_path)
+    with pytest.raises(SchemaError, match="no files"):
+        schema_files(tmp_path / "none")
+
+
+def test_where_schema_files_are() -> None:
+    assert migrations_directory({"LINKRIFT_MIGRATIONS_DIR": "/m"}) == Path("/m/clickhouse")
+    assert migrations_directory({}).parts[-2:] == ("migrations", "clickhouse")
