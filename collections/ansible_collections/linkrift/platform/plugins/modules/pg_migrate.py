@@ -1,6 +1,6 @@
 #!/usr/bin/python
-# Copyright (c) Linkrift Platform Team
-# MIT License (see LICENSE or https://opensource.org/license/mit)
+# Copyright (c) 2026 Linkrift Platform Team
+# MIT License (see LICENSE)
 """Bring a PostgreSQL database to the schema level of a release."""
 
 from __future__ import annotations
