@@ -10,8 +10,10 @@ import subprocess
 import sys
 import uuid
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -53,7 +55,7 @@ class Notifications:
 
 
 @pytest.fixture
-def notifications(tmp_path: Path):
+def notifications(tmp_path: Path) -> Iterator[Notifications]:
     taken = Notifications(tmp_path / "notify")
     yield taken
     taken.close()
@@ -121,7 +123,7 @@ async def test_sigterm_during_requests_drops_none(
         assert await started.stop() == 0
     assert set(results) == {"302"}, results
     # Every click that was answered is in the stream: it was flushed before Redis was closed.
-    entries = await redis.xrange("linkrift:clicks")
+    entries: Any = await redis.xrange("linkrift:clicks")
     assert sum(fields[b"events"].count(b'"id"') for _, fields in entries) == results["302"]
 
 
@@ -251,7 +253,15 @@ async def test_a_worker_killed_between_insert_and_acknowledgement_counts_once(
     assert command("worker", variables, "ensure-schema").stdout == "unchanged\n"
     clicks = [Click(str(uuid.uuid4()), code, 1_790_000_000_000 + number) for number in range(250)]
     # An insert goes through; then the acknowledgement finds a Redis user that may not acknowledge, and the worker dies.
-    await redis.execute_command("ACL", "SETUSER", "taker", "on", ">taken", "~*", "&*", "+@all", "-xack", "-xdel")
+    await redis.acl_setuser(
+        "taker",
+        enabled=True,
+        passwords=["+taken"],
+        keys=["*"],
+        channels=["*"],
+        categories=["+@all"],
+        commands=["-xack", "-xdel"],
+    )
     taker = variables | {
         "LINKRIFT_REDIS_URL": variables["LINKRIFT_REDIS_URL"].replace("redis://", "redis://taker:taken@"),
         "LINKRIFT_REDIS_PASSWORD": "",

@@ -6,10 +6,12 @@ import asyncio
 import ipaddress
 import json
 import time
+from collections.abc import Callable
 from typing import Any
 from unittest.mock import AsyncMock
 
 import pytest
+from prometheus_client import REGISTRY
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from linkrift import metrics
@@ -311,6 +313,13 @@ async def test_clicks_wait_while_redis_is_away_and_are_dropped_beyond_the_bound(
     assert [event["code"] for event in redis.events()] == [f"code{number}" for number in range(150)]
 
 
+async def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 5.0
+    while not condition():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.001)
+
+
 async def test_the_background_task_sends_again(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -321,13 +330,10 @@ async def test_the_background_task_sends_again(
     redis.away = True
     buffer.capture(click())
     sending = asyncio.create_task(buffer.run())
-    while "clicks wait" not in caplog.text:
-        await asyncio.sleep(0.001)
+    await until(lambda: "clicks wait" in caplog.text)
     redis.away = False
-    while not redis.entries:
-        await asyncio.sleep(0.001)
-    while "takes clicks again" not in caplog.text:
-        await asyncio.sleep(0.001)
+    await until(lambda: "takes clicks again" in caplog.text)
+    assert len(redis.entries) == 1
     sending.cancel()
     assert caplog.text.count("clicks wait") == 1
 
@@ -354,7 +360,7 @@ def test_the_tally_is_handed_over() -> None:
     labels = {"method": "GET", "path": "/{code}", "status": "302"}
 
     def sample(name: str, **more: str) -> float:
-        return metrics.REGISTRY.get_sample_value(name, {**labels, **more}) or 0.0
+        return REGISTRY.get_sample_value(name, {**labels, **more}) or 0.0
 
     before = sample("http_requests_total"), sample("http_request_duration_seconds_bucket", le="5e-05")
     tally.hand_over()
