@@ -314,7 +314,11 @@ def test_killed_in_the_middle_of_an_index(case: Case, run: Run) -> None:
         begun = "SELECT 1 FROM pg_index WHERE indexrelid = to_regclass('a_id') AND NOT indisvalid"
         with case.started():
             wait_until(lambda: case.query(begun))
+        # The server notices that its client is gone, and gives up.
+        running = "SELECT 1 FROM pg_stat_activity WHERE application_name LIKE 'linkrift pg_migrate%'"
+        wait_until(lambda: not case.query(running))
     assert case.level == (2, True)
+    assert case.query(begun)
     answer = run()
     assert (answer["from"], answer["to"], answer["changed"]) == (1, 3, True)
     assert case.query("SELECT indisvalid FROM pg_index WHERE indexrelid = 'a_id'::regclass") == [(True,)]
