@@ -72,6 +72,7 @@ class World:
     refuses: bool = False
     servers: dict[Key, Served] = field(default_factory=dict)
     digest: str | None = None
+    pending: tuple[float, str] | None = None
     _checked: float = 0.0
 
     # -- what happens to the balancer ----------------------------------------------------------------------------
@@ -90,12 +91,29 @@ class World:
         """Bring a new worker; the old one goes on for a while."""
         if self.refuses:
             return
+        # The master does one after the other.
+        self.end_reload()
         self.old[self.pid] = self.time + lasting
         self.load()
+
+    def begin_reload(self) -> None:
+        """Have the master read the files now; the new worker serves only when the master is asked, or after a while."""
+        self.pending = (self.time + 0.2, self.path.read_text())
+
+    def end_reload(self) -> None:
+        """Let the worker of a reload that began serve with the file as it was then."""
+        if self.pending:
+            text, self.pending = self.pending[1], None
+            now = self.path.read_text()
+            self.path.write_text(text)
+            self.reload()
+            self.path.write_text(now)
 
     def sleep(self, seconds: float) -> None:
         """Let time pass: checks run, requests and old workers end."""
         self.time += seconds
+        if self.pending and self.pending[0] <= self.time:
+            self.end_reload()
         self.old = {pid: end for pid, end in self.old.items() if end > self.time}
         for (_backend, name), server in self.servers.items():
             if server.admin == "drain" and name in self.requests:
@@ -204,6 +222,8 @@ class FakeHaproxy(Haproxy):
 
     def workers(self) -> Workers | None:
         self.world.move("workers")
+        # The master answers either before it begins a reload, or when it is through with it.
+        self.world.end_reload()
         if not self.world.running:
             raise HaproxyDownError("nothing listens at master")
         return Workers(current=self.world.pid, old=tuple(self.world.old)) if self.has_master else None
