@@ -54,11 +54,6 @@ class ServerView:
     counters: dict[str, int] = field(default_factory=dict)
 
     @property
-    def checked(self) -> bool:
-        """Whether a check has had a result."""
-        return self.check_status not in ("", "INI")
-
-    @property
     def passing(self) -> bool:
         """Whether the last check passed in full (a 404 standby does not)."""
         return self.running and self.check_status in ("L7OK", "L4OK", "L6OK") and not self.status.startswith("NOLB")
