@@ -7,8 +7,10 @@ import shutil
 import signal
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 STARTUP_SECONDS = 30.0
@@ -54,8 +56,8 @@ def free_port() -> int:
 class ServerProcess:
     """A server of a test.
 
-    It is sent SIGTERM when the process that started it ends, however that ends, so a test run that is killed leaves
-    nothing behind.
+    It is sent SIGTERM when the thread that started it ends, however that ends, so a test run that is killed leaves
+    nothing behind. For that reason only the main thread can start it.
     """
 
     def __init__(
@@ -89,8 +91,10 @@ class ServerProcess:
         Raises:
             ServerError: it ended or did not answer within STARTUP_SECONDS.
         """
+        if threading.current_thread() is not threading.main_thread():
+            raise RuntimeError("servers are started from the main thread: they end with the thread that started them")
         with self._log.open("ab") as log:
-            process = subprocess.Popen(  # noqa: S603 - the command is the test's own
+            process = subprocess.Popen(
                 self._command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
             )
         self._process = process
@@ -124,20 +128,28 @@ class ServerProcess:
             raise ServerError(f"did not stop within {SHUTDOWN_SECONDS:.0f} s: {self._tail()}") from None
 
     def kill(self) -> None:
-        """Kill it as a crash would."""
+        """Kill it and its children, as a power cut would."""
         if self._process is not None and self._process.poll() is None:
-            self._process.kill()
+            self._signal_all(signal.SIGKILL)
             self._process.wait()
 
     def freeze(self) -> None:
         """Stop its clock: connections are accepted by the kernel and nothing answers (a hung server)."""
-        if self._process is not None:
-            self._process.send_signal(signal.SIGSTOP)
+        self._signal_all(signal.SIGSTOP)
 
     def thaw(self) -> None:
         """Let a frozen server go on."""
-        if self._process is not None:
-            self._process.send_signal(signal.SIGCONT)
+        self._signal_all(signal.SIGCONT)
+
+    def _signal_all(self, number: signal.Signals) -> None:
+        """Send a signal to it and its children (PostgreSQL's leave its process group)."""
+        if self._process is None or self._process.poll() is not None:
+            return
+        pid = self._process.pid
+        children = Path(f"/proc/{pid}/task/{pid}/children").read_text(encoding="ascii").split()
+        for each in (pid, *map(int, children)):
+            with suppress(ProcessLookupError):
+                os.kill(each, number)
 
     def _tail(self) -> str:
         return self._log.read_text(errors="replace")[-2000:]

@@ -11,6 +11,7 @@ from typing import Any
 
 from clickhouse_driver import Client
 from clickhouse_driver.errors import Error as DriverError
+from clickhouse_driver.errors import ServerException
 
 from linkrift import metrics
 from linkrift.settings import ClickHouseSettings
@@ -23,6 +24,13 @@ logging.getLogger("clickhouse_driver").setLevel(logging.CRITICAL)
 
 class ClickHouseAwayError(Exception):
     """ClickHouse cannot be used at the moment, or refused the statement."""
+
+    @classmethod
+    def of(cls, error: BaseException) -> ClickHouseAwayError:
+        """Describe what the driver raised, without the stack trace that the server sends along."""
+        if isinstance(error, ServerException):
+            return cls(f"code {error.code}: {str(error.message).partition('Stack trace:')[0].strip()}")
+        return cls(f"{type(error).__name__}: {error}".strip().rstrip(":"))
 
 
 class ClickHouse:
@@ -74,8 +82,7 @@ class ClickHouse:
             )
         except (DriverError, OSError, EOFError) as error:
             metrics.DEPENDENCY_ERRORS.labels("clickhouse").inc()
-            # The server's own messages carry a stack trace after the first line.
-            raise ClickHouseAwayError(f"{type(error).__name__}: {str(error).strip().splitlines()[0]}") from error
+            raise ClickHouseAwayError.of(error) from error
 
     def _execute_in_thread(self, statement: str, parameters: Any) -> Any:
         client = getattr(self._local, "client", None)

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 
 from app.tests.servers.harness import MIGRATIONS
 from tools.testing.servers import (
@@ -49,7 +51,8 @@ def clickhouse(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ClickHouseS
 @pytest.fixture
 async def redis(redis_process: RedisServer) -> AsyncIterator[Redis]:
     """A client of an empty Redis."""
-    client = Redis.from_url(redis_process.url)
+    # A test that restarts the server must not find a connection that is gone.
+    client = Redis.from_url(redis_process.url, retry=Retry(NoBackoff(), 2))
     await client.flushall()
     yield client
     await client.aclose()

@@ -112,6 +112,8 @@ class ApiService:
         application = web.Application(middlewares=[surroundings.middleware], client_max_size=MAXIMUM_BODY)
         for route in self._routes:
             application.router.add_route(route.method, PREFIX + route.path, route.handler)
+            if route.method == "GET":
+                application.router.add_route("HEAD", PREFIX + route.path, route.handler)
         for path in sorted(OPERATIONS_PATHS):
             application.router.add_route("*", path, self._operate)
         application.on_response_prepare.append(_name_the_server)

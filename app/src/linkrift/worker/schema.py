@@ -10,7 +10,7 @@ from pathlib import Path
 
 from clickhouse_driver import Client
 from clickhouse_driver.errors import Error as DriverError
-from clickhouse_driver.errors import ErrorCodes, ServerException
+from clickhouse_driver.errors import ErrorCodes, NetworkError, ServerException
 
 from linkrift.clickhouse import ClickHouseAwayError
 from linkrift.environment import Environment
@@ -89,7 +89,7 @@ def apply(settings: ClickHouseSettings, files: list[SchemaFile]) -> list[int]:
         finally:
             client.disconnect()
     except (DriverError, OSError, EOFError) as error:
-        raise ClickHouseAwayError(f"{type(error).__name__}: {str(error).strip().splitlines()[0]}") from error
+        raise ClickHouseAwayError.of(error) from error
 
 
 def ensure_schema() -> int:
@@ -112,21 +112,30 @@ def ensure_schema() -> int:
 
 def _make_database(settings: ClickHouseSettings) -> None:
     """Make the database where it is missing; one cannot even log in to one that is."""
-    client = _client(settings, settings.database)
-    try:
-        client.execute("SELECT 1")
+    if _database_is_there(settings):
         return
-    except ServerException as error:
-        if error.code != ErrorCodes.UNKNOWN_DATABASE:
-            raise
-    finally:
-        client.disconnect()
     client = _client(settings, "default")
     try:
         quoted = settings.database.replace("\\", "\\\\").replace("`", "\\`")
         client.execute(f"CREATE DATABASE IF NOT EXISTS `{quoted}`")
     finally:
         client.disconnect()
+
+
+def _database_is_there(settings: ClickHouseSettings) -> bool:
+    client = _client(settings, settings.database)
+    try:
+        client.execute("SELECT 1")
+    except NetworkError:
+        # The server hangs up on a login to an unknown database; its reason may be lost on the way.
+        return False
+    except ServerException as error:
+        if error.code == ErrorCodes.UNKNOWN_DATABASE:
+            return False
+        raise
+    finally:
+        client.disconnect()
+    return True
 
 
 def _apply(client: Client, files: list[SchemaFile]) -> list[int]:
