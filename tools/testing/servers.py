@@ -281,9 +281,7 @@ def clickhouse_server(tmp: Path) -> Iterator[ClickHouseServer]:
 
 def _run(command: list[str], *, user: str | None) -> None:
     """Run a command to its end, as a user; its output goes into the error."""
-    result = subprocess.run(
-        command, user=user, group=user, capture_output=True, text=True, check=False, cwd="/"
-    )
+    result = subprocess.run(command, user=user, group=user, capture_output=True, text=True, check=False, cwd="/")
     if result.returncode != 0:
         raise RuntimeError(f"{command[0]} ended with {result.returncode}: {result.stderr.strip()}")
 
