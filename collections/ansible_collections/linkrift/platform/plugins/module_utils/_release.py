@@ -17,7 +17,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any
 
 from ansible_collections.linkrift.platform.plugins.module_utils._bundle import (
     MANIFEST,
@@ -85,7 +84,6 @@ class Interpreter:
 class Installed:
     """What an installation came to."""
 
-    record: dict[str, Any]
     fetched: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
@@ -199,10 +197,10 @@ class Installation:
         (self.tree / SUMS).write_bytes(sums)
         (self.tree / MANIFEST).write_bytes(content)
         copy_files([path for path in paths if path.startswith(MIGRATIONS)], self.parts, self.tree)
-        installed = Installed({}, fetched=missing)
+        installed = Installed(fetched=missing)
         self._build(manifest, target, installed)
         self.step("record")
-        installed.record = self._record(manifest)
+        self._record(manifest)
         self.step("tidy")
         shutil.rmtree(self.parts)
         return installed
@@ -266,7 +264,7 @@ class Installation:
         (self.tree / LISTING).write_bytes(render_sums(digests))
         (self.tree / LISTING).chmod(0o644)
 
-    def _record(self, manifest: Manifest) -> dict[str, Any]:
+    def _record(self, manifest: Manifest) -> None:
         """Write the mark that makes the release usable, once everything else is on the disk."""
         record = {
             "id": self.release,
@@ -285,7 +283,6 @@ class Installation:
         }
         os.sync()
         write_atomically(self.layout.release_record(self.release), json.dumps(record, indent=2) + "\n")
-        return record
 
 
 def _run(command: Sequence[str], variables: dict[str, str]) -> str:

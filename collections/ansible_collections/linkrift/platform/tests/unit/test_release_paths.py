@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,7 @@ def test_names_and_paths(tmp_path: Path) -> None:
     assert str(host.pinned_env("api", "blue")) == "/etc/linkrift/api/blue.env"
     assert str(host.admission_file("api", "blue")) == "/var/lib/linkrift/api/blue.admitted"
     assert str(host.ledger("api")) == "/var/lib/linkrift/ledger/api.jsonl"
+    assert str(host.releases_lock) == "/opt/linkrift/releases/.lock"
     assert Layout(tmp_path).releases == tmp_path / "opt/linkrift/releases"
 
 
@@ -98,6 +100,16 @@ def test_a_lock_names_itself_to_who_has_to_wait(tmp_path: Path) -> None:
         pass
     with exclusive(tmp_path / "lock", 0):
         pass
+
+
+def test_a_lock_that_is_let_go_in_time_is_had(tmp_path: Path) -> None:
+    held = exclusive(tmp_path / "lock", 0)
+    held.__enter__()
+    release = threading.Timer(0.2, held.__exit__, (None, None, None))
+    release.start()
+    with exclusive(tmp_path / "lock", 30):
+        pass
+    release.join()
 
 
 def test_a_pinned_file_holds_the_rendered_one() -> None:

@@ -142,6 +142,16 @@ def test_a_damaged_list_is_written_again(content: str, tmp_path: Path, root: Pat
     assert index_of(root) == [bundle.release]
 
 
+def test_without_a_list_the_others_are_older_than_the_one_that_is_published(tmp_path: Path, root: Path) -> None:
+    bundles = [make(tmp_path, marker) for marker in ("one", "two", "three")]
+    for bundle, archive in bundles:
+        Store(root).publish(bundle.release, archive)
+    for bundle, _ in bundles:
+        (root / "index.json").unlink()
+        Store(root).publish(bundle.release, None)
+        assert index_of(root)[0] == bundle.release
+
+
 def test_a_full_disk_is_noticed_first(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bundle, archive = make(tmp_path, "one")
     monkeypatch.setattr(_bundle_store, "SPARE", 1 << 60)
