@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.testing import patch_module_args
 
 from ansible_collections.linkrift.platform.plugins.module_utils import _slot_steps as steps
@@ -81,11 +82,13 @@ def test_module_says_who_is_at_work(run: Run, host: FakeHost) -> None:
 def test_module_warns(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     worker = make_host(tmp_path / "worker", "worker", (0, 0))
     monkeypatch.setattr(slot_module, "host_of", lambda params: worker)
+    warnings: list[str] = []
+    monkeypatch.setattr(AnsibleModule, "warn", lambda module, text: warnings.append(text))
     run(service="worker", state="candidate", release=OLD)
     worker.system.processes["linkrift-worker@blue.service"].behaviour = "silent"
     result = run(service="worker", state="stopped", slot="blue")
     assert result["changed"]
-    assert "was stopped before it had paused" in json.dumps(result["warnings"])
+    assert ["was stopped before it had paused" in warning for warning in warnings] == [True]
 
 
 @pytest.mark.parametrize("error", [SystemdError("no bus"), OSError("disk full")])
