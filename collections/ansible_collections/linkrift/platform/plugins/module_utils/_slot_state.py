@@ -88,7 +88,7 @@ class Host:
     @property
     def lock(self) -> Path:
         """Return the lock that lets one run at a time work on this service."""
-        return self.layout.admission_file(self.service, "any").with_name("lock")
+        return self.layout.ledgers.parent / self.service / "lock"
 
     @property
     def key_file(self) -> Path:
