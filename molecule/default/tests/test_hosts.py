@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from conftest import ALL_HOSTS, APP_HOSTS, get_host, variables
+from tools.testing.lab_hosts import ALL_HOSTS, APP_HOSTS, get_host, secret, variables
 
 
 @pytest.mark.parametrize("name", ALL_HOSTS)
@@ -53,10 +53,9 @@ with connection, connection.cursor() as cursor:
 def as_role(role: str, statement: str) -> tuple[int, str]:
     """Run one statement from app1 as a database role, over verified TLS."""
     host = get_host("app1")
-    secrets = variables("app1")["linkrift_secrets"]
     result = host.run(
         "printf '%%s\\n' %s | /opt/linkrift/api/current/venv/bin/python -c %s %s %s %s",
-        secrets[f"postgresql_{role}_password"],
+        secret(f"postgresql_{role}_password"),
         SQL,
         f"linkrift_{role}",
         statement,
@@ -92,7 +91,7 @@ def test_redirect_reads_links() -> None:
 
 def test_redis_keeps_the_click_stream() -> None:
     host = get_host("data1")
-    password = variables("data1")["linkrift_secrets"]["redis_password"]
+    password = secret("redis_password")
     ask = "REDISCLI_AUTH=%s redis-cli --no-auth-warning -h %s config get %s"
     address = variables("data1")["linkrift_address"]
     assert "volatile-lru" in host.check_output(ask, password, address, "maxmemory-policy")

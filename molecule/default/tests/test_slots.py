@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from conftest import APP_HOSTS, PORTS, SERVICES, get_host, run_json, variables
+from tools.testing.lab_hosts import APP_HOSTS, PORTS, SERVICES, fetch, get_host, variables
 
 each_slot_host = pytest.mark.parametrize("name", APP_HOSTS)
 each_service = pytest.mark.parametrize("service", SERVICES)
@@ -42,12 +42,12 @@ def test_the_live_slot_answers_with_its_release(name: str, service: str) -> None
     slot = live_slot(name, service)
     port = PORTS[service][("blue", "green").index(slot)]
     release = host.file(f"/opt/linkrift/{service}/current").linked_to.rsplit("/", 1)[1]
-    address = variables(name)["linkrift_address"]
-    health = run_json(host, "curl -sS --max-time 5 http://%s:%s/health/ready", address, str(port))
-    assert (health["status"], health["version"]) == ("ready", release)
-    headers = host.check_output("curl -sS -o /dev/null -D - http://%s:%s/health", address, str(port))
-    assert headers.startswith("HTTP/1.1 200")
-    assert f"X-Deployment-Version: {release}" in headers
+    base = f"http://{variables(name)['linkrift_address']}:{port}"
+    ready = fetch(host, f"{base}/health/ready")
+    health = json.loads(ready["body"])
+    assert (ready["status"], health["status"], health["version"]) == (200, "ready", release)
+    live = fetch(host, f"{base}/health")
+    assert (live["status"], live["headers"]["X-Deployment-Version"]) == (200, release)
 
 
 @each_slot_host
@@ -88,5 +88,5 @@ def test_the_unit_is_sandboxed(name: str, service: str) -> None:
 
 @each_slot_host
 def test_nothing_of_a_release_is_writable_by_the_services(name: str) -> None:
-    found = get_host(name).check_output("find /opt/linkrift ( -user linkrift -o -perm /022 ) ! -type l -print")
+    found = get_host(name).check_output("find /opt/linkrift \\( -user linkrift -o -perm /022 \\) ! -type l -print")
     assert found == ""

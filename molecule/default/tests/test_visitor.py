@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from conftest import Lab, get_host, run_json
+from tools.testing.lab_hosts import Lab, get_host, run_json
 
 
 @dataclass
@@ -34,7 +34,7 @@ class Client:
             *resolve,
             *options,
             url,
-        ]  # noqa: S108 - on the lab's client
+        ]
         result = get_host("client1").run(" ".join(["%s"] * len(words)), *words)
         assert result.rc == 0, result.stderr
         head, _, body = result.stdout.replace("\r\n", "\n").partition("\n\n")
@@ -161,6 +161,9 @@ def test_a_client_does_not_choose_its_address(client: Client, token: str) -> Non
     deadline = time.monotonic() + 30
     while clicks(client, token, code) < 1 and time.monotonic() < deadline:
         time.sleep(0.5)
-    query = f"SELECT count() FROM linkrift_analytics.clicks WHERE code = '{code}' AND toString(ip) LIKE '203.0.113.%' FORMAT JSON"
+    query = (
+        f"SELECT count() FROM linkrift_analytics.clicks WHERE code = '{code}' AND toString(ip) LIKE '203.0.113.%'"
+        " FORMAT JSON"
+    )
     found = run_json(get_host("data1"), "clickhouse-client --query %s", query)
     assert found["data"] == [{"count()": "0"}]

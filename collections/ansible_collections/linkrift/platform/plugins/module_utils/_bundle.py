@@ -1,5 +1,5 @@
 # Copyright (c) 2026 Linkrift Platform Team
-# MIT License (see LICENSE)
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 """The format of a release bundle: what is in it, how it is named, and whether it is whole.
 
 The builder on the control node, the bundle store and the application hosts all use this one description.

@@ -1,5 +1,5 @@
 # Copyright (c) 2026 Linkrift Platform Team
-# MIT License (see LICENSE)
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Where a host gets the files of a bundle from: the bundle store, a directory or an archive.
 
 Every source hands out files that were compared with SHA256SUMS on their way; what it hands out is either whole or an

@@ -1,5 +1,5 @@
 # Copyright (c) 2026 Linkrift Platform Team
-# MIT License (see LICENSE)
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 """The tree that the bundle store serves: one directory for each release, and a list of them.
 
 A bundle appears by a rename, when all of it was verified: nobody ever fetches from half of one.

@@ -1,5 +1,5 @@
 # Copyright (c) 2026 Linkrift Platform Team
-# MIT License (see LICENSE)
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Environment files: written, read as systemd reads them, compared, and pinned for a slot.
 
 A service's environment is rendered once for each host (by the role, or by Vault Agent) and pinned for a slot: the

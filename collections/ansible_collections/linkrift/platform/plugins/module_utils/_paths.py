@@ -1,5 +1,5 @@
 # Copyright (c) 2026 Linkrift Platform Team
-# MIT License (see LICENSE)
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Where things lie on an application host, and how to change them so that a crash leaves the old or the new.
 
 Nothing here knows about Ansible. Every path hangs off a `Layout`, so that tests use a directory of their own.

@@ -1,5 +1,5 @@
 # Copyright (c) 2026 Linkrift Platform Team
-# MIT License (see LICENSE)
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Installs a release from a bundle: its own virtual environment, without a network, from verified files only.
 
 A virtual environment cannot be moved, so it is built where it stays. `release.json` is written last: a tree without

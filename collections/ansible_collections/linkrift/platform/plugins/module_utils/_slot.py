@@ -1,5 +1,5 @@
 # Copyright (c) 2026 Linkrift Platform Team
-# MIT License (see LICENSE)
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 """The four wishes about a slot: candidate, admitted, live, stopped.
 
 Each looks at what is there, does only the steps that are missing, and so may be repeated after any interruption. A

@@ -1,5 +1,5 @@
 # Copyright (c) 2026 Linkrift Platform Team
-# MIT License (see LICENSE)
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 """What the slots of a service are doing: read from links, units and files each time, never from a record of it.
 
 A slot is *live* when the link `live` names it. That link is the one thing a commit changes in one step: `current`

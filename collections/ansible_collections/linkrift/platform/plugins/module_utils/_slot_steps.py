@@ -1,5 +1,5 @@
 # Copyright (c) 2026 Linkrift Platform Team
-# MIT License (see LICENSE)
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 """The single steps of a slot's life. Each is a plain function that may be repeated: done twice is done once."""
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 #!/usr/bin/python
 # Copyright (c) 2026 Linkrift Platform Team
-# MIT License (see LICENSE)
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Make a host's firewall let in exactly what is listed."""
 
 from __future__ import annotations

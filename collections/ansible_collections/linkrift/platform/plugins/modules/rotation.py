@@ -1,6 +1,6 @@
 #!/usr/bin/python
 # Copyright (c) Linkrift Platform Team
-# MIT License (see LICENSE or https://opensource.org/license/mit)
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Change which slots a balancer sends visitors to."""
 
 from __future__ import annotations

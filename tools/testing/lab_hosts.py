@@ -1,0 +1,91 @@
+"""The lab's hosts for testinfra, reached as an operator reaches them: by SSH, through the scenario's inventory."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import testinfra
+import yaml
+from testinfra.host import Host
+from testinfra.utils.ansible_runner import AnsibleRunner
+
+INVENTORY = os.environ["MOLECULE_INVENTORY_FILE"]
+
+SERVICES = ("api", "redirect", "worker")
+PORTS = {"api": (8080, 8180), "redirect": (8081, 8181), "worker": (8082, 8182)}
+APP_HOSTS = ("app1", "app2", "app3")
+ALL_HOSTS = ("lb1", *APP_HOSTS, "data1", "ops1", "client1")
+
+
+@functools.cache
+def _runner() -> AnsibleRunner:
+    return AnsibleRunner(INVENTORY)
+
+
+@functools.cache
+def get_host(name: str) -> Host:
+    """Return the named lab host, with root's rights."""
+    return cast("Host", testinfra.get_host(f"ansible://{name}?ansible_inventory={INVENTORY}&sudo=true"))
+
+
+@functools.cache
+def variables(name: str) -> dict[str, Any]:
+    """Return the inventory's variables of a host."""
+    return cast("dict[str, Any]", _runner().get_variables(name))
+
+
+@functools.cache
+def secret(name: str) -> str:
+    """Return one of the lab's secrets."""
+    path = Path(variables("lb1")["lab_dir"]) / "secrets.yml"
+    return str(yaml.safe_load(path.read_text(encoding="utf-8"))[name])
+
+
+# Hosts have Python, and no other HTTP client.
+FETCH = """
+import json, sys, urllib.error, urllib.request
+try:
+    answer = urllib.request.urlopen(sys.argv[1], timeout=5)
+except urllib.error.HTTPError as error:
+    answer = error
+print(json.dumps({"status": answer.status, "headers": dict(answer.headers), "body": answer.read().decode()}))
+"""
+
+
+def fetch(host: Host, url: str) -> dict[str, Any]:
+    """Ask for a URL on a host and return status, headers and body of the answer."""
+    return cast("dict[str, Any]", run_json(host, "python3 -c %s %s", FETCH, url))
+
+
+def run_json(host: Host, command: str, *arguments: str) -> Any:
+    """Run a command on a host and return what it prints as JSON."""
+    result = host.run(command, *arguments)
+    if result.rc != 0:
+        raise AssertionError(f"{result.command}: exit {result.rc}\n{result.stdout}\n{result.stderr}")
+    return json.loads(result.stdout)
+
+
+@dataclass(frozen=True)
+class Lab:
+    """Where the lab's visitors go."""
+
+    directory: Path
+    domain: str
+    balancer: str
+    balancer6: str
+
+
+def find_lab() -> Lab:
+    """Return the lab of the inventory."""
+    settings = variables("lb1")
+    return Lab(
+        directory=Path(settings["lab_dir"]),
+        domain=settings["linkrift_domain"],
+        balancer=settings["linkrift_address"],
+        balancer6=settings["linkrift_address6"],
+    )
