@@ -48,7 +48,7 @@ def normalise(url: str, own_host: str) -> str:
         raise TargetError("must not contain a user name or password")
     if port == 0:
         raise TargetError("must not have port 0")
-    ascii_host = _ascii_host(host)
+    ascii_host = _ipv6_host(host) if "[" in parts.netloc else _named_host(host)
     if ascii_host.rstrip(".") == own_host.lower().rstrip("."):
         raise TargetError("must not lead to this service")
     netloc = f"[{ascii_host}]" if ":" in ascii_host else ascii_host
@@ -61,13 +61,19 @@ def normalise(url: str, own_host: str) -> str:
     return target
 
 
-def _ascii_host(host: str) -> str:
-    """Return a host as it stands in a URL."""
-    if ":" in host:
-        try:
-            return str(ipaddress.IPv6Address(host))
-        except ValueError as error:
-            raise TargetError("has a host that is no IPv6 address") from error
+def _ipv6_host(host: str) -> str:
+    """Return the address in brackets in its short form."""
+    try:
+        address = ipaddress.IPv6Address(host)
+    except ValueError as error:
+        raise TargetError("has a host that is no IPv6 address") from error
+    if address.scope_id is not None:
+        raise TargetError("has a host that means something on one machine only")
+    return str(address)
+
+
+def _named_host(host: str) -> str:
+    """Return a host's name or IPv4 address in ASCII."""
     if host.isascii():
         name = host
     else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections import OrderedDict
 
 from linkrift.links import LinkState
@@ -68,8 +67,8 @@ class MemoryCache:
                 self._unknown.popitem(last=False)
             return None
         self._unknown.pop(code, None)
-        # Not all at once later, when many were loaded at once.
-        fresh = (FRESH_SECONDS if self.told else FRESH_SECONDS_UNTOLD) * (1 - _JITTER * random.random())  # noqa: S311 - no secret
+        # Not all at once later, when many were loaded at once. Python's hash of a text differs from process to process.
+        fresh = (FRESH_SECONDS if self.told else FRESH_SECONDS_UNTOLD) * (1 - _JITTER * (hash(code) % 256) / 256)
         entry = Entry(state, now + fresh)
         self.links[code] = entry
         self.links.move_to_end(code)
