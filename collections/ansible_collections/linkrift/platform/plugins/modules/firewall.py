@@ -13,7 +13,7 @@ author:
   - Linkrift Platform Team (@linkrift)
 description:
   - Makes C(ufw) active with exactly the rules that are listed, incoming and routed traffic denied by default, outgoing
-    allowed. Rules that are not listed are deleted, after new ones were added: what stays open never closes.
+    allowed. Rules that are not listed are deleted, after new ones were added, so that what stays open never closes.
   - Rules stay as ufw's own, for C(ufw status) to show.
   - The answer of one module for all rules takes one look at the host; a task for each rule would take a second each.
 attributes:
@@ -120,7 +120,9 @@ class Ufw:
 
     def __call__(self, *words: str) -> str:
         """Run the command; a failure ends the module with what it said."""
-        _, output, _ = self.module.run_command([self.path, *words], check_rc=True, environ_update={"LC_ALL": "C"})
+        dummy, output, _dummy = self.module.run_command(
+            [self.path, *words], check_rc=True, environ_update={"LC_ALL": "C"}
+        )
         return str(output)
 
     def rules(self) -> list[str]:
@@ -155,14 +157,14 @@ def filter_ipv6() -> None:
 
 def apply(ufw: Ufw, to_add: list[Rule], to_delete: list[str], settings: list[tuple[str, list[str]]]) -> None:
     """Make the changes in an order in which nothing that stays open closes in between."""
-    ipv6 = [words for _, words in settings if not words]
+    ipv6 = [words for dummy, words in settings if not words]
     if ipv6:
         filter_ipv6()
     for rule in to_add:
         ufw(*rule.words, "comment", rule.name)
     for line in to_delete:
         ufw("--force", "delete", *line.split())
-    for _, words in settings:
+    for _dummy, words in settings:
         if words:
             ufw(*words)
     if ipv6:
@@ -207,11 +209,11 @@ def main() -> None:
         changed=changed,
         added=[rule.line for rule in to_add],
         deleted=to_delete,
-        settings=[description for description, _ in settings],
+        settings=[description for description, dummy in settings],
         diff={
             "before": "".join(f"{line}\n" for line in sorted(present)),
             "after": "".join(f"{line}\n" for line in sorted(rule.line for rule in wanted))
-            + "".join(f"# {description}\n" for description, _ in settings),
+            + "".join(f"# {description}\n" for description, dummy in settings),
         },
     )
 

@@ -181,7 +181,7 @@ class Balancer:
         command = [EXECUTABLE, "-W", "-f", str(self.main), "-f", str(self.path), "-S", f"{self.master},mode,600"]
         with (self.directory / "haproxy.log").open("ab") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
-        self.until(lambda: self._answers())
+        self.until(self._answers)
 
     def _answers(self) -> bool:
         try:
@@ -237,7 +237,7 @@ class Balancer:
         stop = asyncio.Event()
         tasks = [
             asyncio.create_task(self._visitor(visitors, stop, connections / rate, new_every))
-            for _ in range(connections)
+            for dummy in range(connections)
         ]
         try:
             yield visitors

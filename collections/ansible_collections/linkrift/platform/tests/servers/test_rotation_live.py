@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from ansible_collections.linkrift.platform.plugins.module_utils._rotation import Outcome, RotationError
-from ansible_collections.linkrift.platform.tests.servers.haproxy_bench import EXECUTABLE, Balancer
+from ansible_collections.linkrift.platform.tests.servers.haproxy_bench import EXECUTABLE, Balancer, Slot
 
 pytestmark = [
     pytest.mark.servers,
@@ -261,17 +261,38 @@ async def test_new_and_removed_hosts_need_one_reload_and_nobody_notices(balancer
 
 
 async def test_moved_server_is_checked_where_it_is_now(balancer: Balancer) -> None:
-    slot = balancer.slots["app1-blue"]
-    await slot.stop()
-    slot.port = balancer.slots["app1-green"].port + 1
+    # Without retries nothing hides a request that goes where nobody listens.
+    balancer.settings["retries"] = 0
+    await run(balancer)
+    old, new = balancer.slots["app1-blue"], Slot("app1-blue")
+    balancer.slots["app1-blue"] = new
     async with balancer.load() as visitors:
         with pytest.raises(RotationError, match=r"app1-blue .*L4CON"):
             await run(balancer, check_timeout=1)
+        await new.start()
+        outcome = await run(balancer)
+        await asyncio.sleep(0.3)
     assert visitors.failures == []
-    await slot.start()
-    outcome = await run(balancer)
     assert outcome.reloaded
-    assert balancer.servers()["app1-blue"]["takes_traffic"]
+    assert new.requests > 0
+    await old.stop()
+
+
+async def test_slot_that_turns_to_standby_is_left_alone_by_a_balancer_that_nobody_told(balancer: Balancer) -> None:
+    slot = balancer.slots["app1-blue"]
+    async with balancer.load() as visitors:
+        await asyncio.sleep(0.3)
+        slot.health = 404
+        await asyncio.to_thread(balancer.until, lambda: balancer.servers()["app1-blue"]["status"] == "NOLB")
+        await asyncio.sleep(0.2)
+        requests = slot.requests
+        await asyncio.sleep(0.5)
+        assert slot.requests == requests
+        slot.health = 200
+        await asyncio.to_thread(balancer.until, lambda: balancer.servers()["app1-blue"]["takes_traffic"])
+        await asyncio.sleep(0.3)
+        assert slot.requests > requests
+    assert visitors.failures == []
 
 
 async def test_file_that_haproxy_refuses_is_never_put_in_place(balancer: Balancer) -> None:

@@ -103,8 +103,7 @@ def test_view_has_every_server_with_what_it_does() -> None:
     view = parse_view(RECORDED)
     assert (view.pid, view.stopping, view.version, view.digest) == (2199, False, "2.6.12-1+deb12u4", "197eb2e263fca491")
     found = {
-        key: (server.admin, server.status, server.takes_traffic, server.passing)
-        for key, server in view.servers.items()
+        key: (server.admin, server.status, server.takes_traffic, server.passing) for key, server in view.servers.items()
     }
     assert found == {
         ("linkrift_api", "app9-blue"): ("drain", "DRAIN", False, True),
@@ -178,7 +177,7 @@ def serve(tmp_path: Path) -> Iterator[Callable[..., str]]:
 
         def answer_once() -> None:
             with listener:
-                connection, _ = listener.accept()
+                connection, _dummy = listener.accept()
                 with connection:
                     connection.settimeout(5)
                     asked = b""

@@ -91,7 +91,7 @@ def test_what_the_slots_do(tmp_path: Path) -> None:
     admission = layout.admission_file("api", "blue")
     admission.parent.mkdir(parents=True)
     admission.write_text(json.dumps({}))
-    facts, _ = service_facts(layout, ["api"], hosts(["linkrift-api@blue.service"]))
+    facts, _dummy = service_facts(layout, ["api"], hosts(["linkrift-api@blue.service"]))
     assert (facts["api"]["live"], facts["api"]["current"]) == ("blue", A)
     blue, green = facts["api"]["slots"]["blue"], facts["api"]["slots"]["green"]
     assert (blue["state"], blue["release"], blue["active"], blue["admitted"]) == ("live", A, True, True)

@@ -74,7 +74,7 @@ def test_a_file_is_replaced_as_a_whole_or_not_at_all(tmp_path: Path, monkeypatch
     write_atomically(file, "one", mode=0o600)
     assert file.stat().st_mode & 0o777 == 0o600
 
-    def full(_: int) -> None:
+    def full(dummy: int) -> None:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)

@@ -66,8 +66,8 @@ def test_a_bundle_that_was_altered_in_the_store_is_replaced(tmp_path: Path, root
 
 
 def test_an_archive_of_another_release_is_refused(tmp_path: Path, root: Path) -> None:
-    one, _ = make(tmp_path, "one")
-    _, archive = make(tmp_path, "two")
+    one, dummy = make(tmp_path, "one")
+    _dummy, archive = make(tmp_path, "two")
     with pytest.raises(BundleError, match=r"SHA256SUMS of release .* missing in"):
         Store(root).publish(one.release, archive)
     with pytest.raises(BundleError, match="is not there: copy the bundle"):
@@ -146,7 +146,7 @@ def test_without_a_list_the_others_are_older_than_the_one_that_is_published(tmp_
     bundles = [make(tmp_path, marker) for marker in ("one", "two", "three")]
     for bundle, archive in bundles:
         Store(root).publish(bundle.release, archive)
-    for bundle, _ in bundles:
+    for bundle, _dummy in bundles:
         (root / "index.json").unlink()
         Store(root).publish(bundle.release, None)
         assert index_of(root)[0] == bundle.release

@@ -110,7 +110,7 @@ def test_tasks_use_full_names_and_hide_nothing(role: str) -> None:
 @pytest.mark.parametrize("role", NAMES)
 def test_the_tags_of_a_role(role: str) -> None:
     used: set[str] = set()
-    for _, task in all_tasks(role):
+    for _dummy, task in all_tasks(role):
         tags = task.get("tags", [])
         used |= {tags} if isinstance(tags, str) else set(tags)
     assert role in used
