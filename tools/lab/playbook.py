@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 import signal
@@ -16,7 +17,7 @@ from tools.lab import ROOT, LabToolError
 from tools.lab.progress import Stage
 
 _TASK = re.compile(r"^(?:TASK|RUNNING HANDLER) \[(.+?)\] \**$")
-_FATAL = re.compile(r"^(?:fatal|failed): \[([^\]]+)\](?:: | => |: .*?)(?:FAILED|UNREACHABLE)?")
+_FAILED = re.compile(r"^(?:fatal|failed): \[([^\] ]+)[^\]]*\]")
 _LONGEST_MESSAGE = 8
 
 
@@ -46,32 +47,25 @@ def failures(output: str) -> list[Failure]:
     lines = output.splitlines()
     for number, line in enumerate(lines):
         named = _TASK.match(line)
+        failed = _FAILED.match(line)
         if named:
             task = named[1]
-            continue
-        failed = _FATAL.match(line)
-        if failed and "...ignoring" not in lines[number + 1 : number + 40]:
-            found.append(Failure(task, failed[1].split(" ")[0], _message(lines[number + 1 :])))
+        elif failed:
+            block = list(itertools.takewhile(lambda following: following.startswith(" "), lines[number + 1 :]))
+            after = lines[number + 1 + len(block) : number + 2 + len(block)]
+            if after != ["...ignoring"]:
+                found.append(Failure(task, failed[1], _message(block)))
     return found
 
 
-def _message(lines: Sequence[str]) -> str:
+def _message(block: Sequence[str]) -> str:
     """The `msg` of a result in YAML, or its first lines when it has none."""
-    block: list[str] = []
-    for line in lines:
-        if not line.startswith(" "):
-            break
-        block.append(line)
     for number, line in enumerate(block):
         match = re.match(r"^( +)msg: ?(.*)$", line)
         if match:
-            more = []
-            for following in block[number + 1 :]:
-                if not following.startswith(match[1] + " "):
-                    break
-                more.append(following.strip())
+            more = itertools.takewhile(lambda following: following.startswith(match[1] + " "), block[number + 1 :])
             first = [] if match[2] in ("|-", "|", ">-", ">", "") else [match[2].strip("'\"")]
-            return "\n".join([*first, *more][:_LONGEST_MESSAGE])
+            return "\n".join([*first, *(following.strip() for following in more)][:_LONGEST_MESSAGE])
     return "\n".join(line.strip() for line in block[:_LONGEST_MESSAGE])
 
 
