@@ -58,12 +58,17 @@ def failures(output: str) -> list[Failure]:
     return found
 
 
+def _deeper_than(indent: int, lines: Sequence[str]) -> list[str]:
+    """The lines until one that is not indented further."""
+    return list(itertools.takewhile(lambda line: line.startswith(" " * (indent + 1)), lines))
+
+
 def _message(block: Sequence[str]) -> str:
     """The `msg` of a result in YAML, or its first lines when it has none."""
     for number, line in enumerate(block):
         match = re.match(r"^( +)msg: ?(.*)$", line)
         if match:
-            more = itertools.takewhile(lambda following: following.startswith(match[1] + " "), block[number + 1 :])
+            more = _deeper_than(len(match[1]), block[number + 1 :])
             first = [] if match[2] in ("|-", "|", ">-", ">", "") else [match[2].strip("'\"")]
             return "\n".join([*first, *(following.strip() for following in more)][:_LONGEST_MESSAGE])
     return "\n".join(line.strip() for line in block[:_LONGEST_MESSAGE])
