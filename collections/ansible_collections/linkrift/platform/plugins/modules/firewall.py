@@ -120,7 +120,7 @@ class Ufw:
 
     def __call__(self, *words: str) -> str:
         """Run the command; a failure ends the module with what it said."""
-        dummy, output, _dummy = self.module.run_command(
+        _code, output, _error = self.module.run_command(
             [self.path, *words], check_rc=True, environ_update={"LC_ALL": "C"}
         )
         return str(output)

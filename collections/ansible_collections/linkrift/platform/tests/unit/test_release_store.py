@@ -66,7 +66,7 @@ def test_a_bundle_that_was_altered_in_the_store_is_replaced(tmp_path: Path, root
 
 
 def test_an_archive_of_another_release_is_refused(tmp_path: Path, root: Path) -> None:
-    one, dummy = make(tmp_path, "one")
+    one, _one_archive = make(tmp_path, "one")
     _dummy, archive = make(tmp_path, "two")
     with pytest.raises(BundleError, match=r"SHA256SUMS of release .* missing in"):
         Store(root).publish(one.release, archive)
