@@ -261,13 +261,14 @@ async def test_new_and_removed_hosts_need_one_reload_and_nobody_notices(balancer
 
 
 async def test_moved_server_is_checked_where_it_is_now(balancer: Balancer) -> None:
-    # Without retries nothing hides a request that goes where nobody listens.
+    # Without retries nothing hides a request that goes where nobody listens. HAProxy checks the first server at once and
+    # the others spread over the interval, so the second host's is the one that could get some.
     balancer.settings["retries"] = 0
     await run(balancer)
-    old, new = balancer.slots["app1-blue"], Slot("app1-blue")
-    balancer.slots["app1-blue"] = new
+    old, new = balancer.slots["app2-blue"], Slot("app2-blue")
+    balancer.slots["app2-blue"] = new
     async with balancer.load() as visitors:
-        with pytest.raises(RotationError, match=r"app1-blue .*L4CON"):
+        with pytest.raises(RotationError, match=r"app2-blue .*L4CON"):
             await run(balancer, check_timeout=1)
         await new.start()
         outcome = await run(balancer)
