@@ -152,6 +152,22 @@ def test_live_slot_that_is_down_is_not_taken_for_running(host: FakeHost) -> None
     assert _slot.candidate(host, OLD).slot == "green"
 
 
+def test_live_slot_that_starts_again_and_again_is_not_taken_for_running(host: FakeHost) -> None:
+    bring_up(host)
+    host.system.states[unit_name("redirect", "blue")] = "activating"
+    assert _slot.candidate(host, OLD).slot == "green"
+
+
+def test_warm_slot_that_does_not_pass_is_not_stopped_since_visitors_may_be_on_it(host: FakeHost) -> None:
+    bring_up(host)
+    bring_up(host, NEW)
+    host.system.processes[unit_name("redirect", "blue")].behaviour = "never ready"
+    before = facts(host)
+    with pytest.raises(SlotError, match="The slot stays as it is, since it is admitted"):
+        _slot.candidate(host, OLD)
+    assert facts(host) == before
+
+
 def test_other_candidate_in_the_slot_is_replaced(host: FakeHost) -> None:
     bring_up(host)
     _slot.candidate(host, NEW)
