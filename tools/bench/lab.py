@@ -80,8 +80,9 @@ def parse_recap(output: str, seconds: float, cpu_seconds: float) -> Run:
 
 def create() -> None:
     """Boot the lab's hosts, bare ones, and have secrets, certificates and a bundle."""
-    for name in ("destroy", "create", "prepare"):
+    for name in ("destroy", "create"):
         playbook(f"molecule/shared/{name}.yml", "-e", f"lab_name={NAME}")
+    playbook("molecule/shared/prepare.yml", "-e", f"lab_name={NAME}", "-i", str(DIRECTORY / "inventory"))
 
 
 @contextmanager

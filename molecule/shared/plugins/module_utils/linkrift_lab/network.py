@@ -12,7 +12,10 @@ from .plan import Lab
 from .registry import Registry
 from .run import run, try_run
 
-_FORWARD = Path("/proc/sys/net/ipv4/ip_forward")
+_SYS = Path("/proc/sys")
+# What hosts need of the machine's kernel, as the least value. Every systemd takes half a dozen inotify instances, and all
+# of them count as root's: with the usual 128, the third lab's hosts do not boot.
+_KERNEL = {"net/ipv4/ip_forward": 1, "fs/inotify/max_user_instances": 1024}
 
 
 def ruleset(lab: Lab) -> str:
@@ -77,16 +80,28 @@ def create(lab: Lab, registry: Registry) -> bool:
     if Path("/proc/sys/net/ipv6").exists():
         run(["ip", "address", "replace", f"{lab.gateway6}/{lab.network6.prefixlen}", "dev", lab.bridge, "nodad"])
     run(["nft", "-f", "-"], stdin=ruleset(lab))
-    forwarding = _FORWARD.read_text().strip()
-    if registry.ip_forward is None:
-        registry.ip_forward = forwarding
-    if forwarding != "1":
-        _FORWARD.write_text("1\n")
+    raise_kernel_settings(registry)
     return changed
 
 
+def raise_kernel_settings(registry: Registry, root: Path = _SYS) -> None:
+    """Give the machine's kernel the settings that hosts need, and remember what they were."""
+    for name, least in _KERNEL.items():
+        found = (root / name).read_text().strip()
+        if int(found) < least:
+            registry.kernel = {name: found} | registry.kernel
+            (root / name).write_text(f"{least}\n")
+
+
+def restore_kernel_settings(registry: Registry, root: Path = _SYS) -> None:
+    """Give the machine's kernel back the settings that it had before the first lab."""
+    for name, value in registry.kernel.items():
+        (root / name).write_text(f"{value}\n")
+    registry.kernel = {}
+
+
 def destroy(lab: Lab, registry: Registry) -> bool:
-    """Remove the lab's rules, bridge and what hangs on it; with the last lab, forwarding goes back to what it was."""
+    """Remove the lab's rules, bridge and what hangs on it; with the last lab, the kernel gets its settings back."""
     changed = exists(lab)
     for port in ports(lab):
         try_run(["ip", "link", "delete", port])
@@ -96,9 +111,8 @@ def destroy(lab: Lab, registry: Registry) -> bool:
     if try_run(["nft", "list", "table", "inet", lab.table]):
         run(["nft", "delete", "table", "inet", lab.table])
         changed = True
-    if registry.ip_forward is not None and all(other.number == lab.number for other in registry.labs()):
-        _FORWARD.write_text(f"{registry.ip_forward}\n")
-        registry.ip_forward = None
+    if all(other.number == lab.number for other in registry.labs()):
+        restore_kernel_settings(registry)
     return changed
 
 

@@ -20,9 +20,9 @@ class Registry:
     def __init__(self, base: Path) -> None:
         self.base = base
         self._path = base / "registry.json"
-        self._data: dict[str, Any] = {"labs": {}, "ip_forward": None}
+        self._data: dict[str, Any] = {"labs": {}, "kernel": {}}
         if self._path.exists():
-            self._data = json.loads(self._path.read_text(encoding="utf-8"))
+            self._data |= json.loads(self._path.read_text(encoding="utf-8"))
 
     def labs(self) -> list[Lab]:
         """All labs, by number."""
@@ -81,14 +81,13 @@ class Registry:
         self._save()
 
     @property
-    def ip_forward(self) -> str | None:
-        """Value of the machine's IPv4 forwarding before the first lab; None when no lab changed it."""
-        value = self._data["ip_forward"]
-        return None if value is None else str(value)
+    def kernel(self) -> dict[str, str]:
+        """The machine's kernel settings as they were before the first lab changed them, by path below /proc/sys."""
+        return dict(self._data["kernel"])
 
-    @ip_forward.setter
-    def ip_forward(self, value: str | None) -> None:
-        self._data["ip_forward"] = value
+    @kernel.setter
+    def kernel(self, settings: dict[str, str]) -> None:
+        self._data["kernel"] = settings
         self._save()
 
     def _save(self) -> None:
