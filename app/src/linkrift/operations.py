@@ -30,7 +30,13 @@ class Operations:
         self._refresh = refresh
 
     async def answer(self, method: str, path: str) -> web.Response:
-        """Answer one of OPERATIONS_PATHS."""
+        """Answer one of OPERATIONS_PATHS and count it."""
+        response = await self._answer(method, path)
+        label = method if method in ("GET", "HEAD") else "other"
+        metrics.HTTP_REQUESTS.labels(label, path, str(response.status)).inc()
+        return response
+
+    async def _answer(self, method: str, path: str) -> web.Response:
         if method not in ("GET", "HEAD"):
             return web.Response(status=405, headers={"Allow": "GET, HEAD"})
         if path == "/metrics":

@@ -77,8 +77,8 @@ async def test_a_click_is_counted(platform: Platform, redis: Redis) -> None:
     assert len(code) == 7
     assert link["short_url"] == f"https://go.example.test/{code}"
 
-    for method in ("GET", "GET", "GET", "HEAD"):
-        response = await platform.follow(code, method, **{"X-Request-ID": "visit-1", "User-Agent": "test/1"})
+    for method, query in (("GET", ""), ("GET", "?utm_source=x"), ("GET", "?"), ("HEAD", "")):
+        response = await platform.follow(code + query, method, **{"X-Request-ID": "visit-1", "User-Agent": "test/1"})
         assert response.status == 302
         assert response.headers["Location"] == target
         assert response.headers["Cache-Control"] == "private, no-store"
@@ -159,6 +159,7 @@ async def test_what_is_no_link(platform: Platform) -> None:
     assert (response.status, response.text) == (404, "There is no such short link.\n")
     response = await platform.follow("nothing-here", "HEAD")
     assert (response.status, response.headers["Content-Length"]) == (404, "29")
+    assert (await platform.follow("nothing-here?utm=1")).status == 404
     for code in ("", "admin", "a/b", "a%2Fb", "x" * 65, "robots.txt", "%00", "Health"):
         response = await platform.follow(code)
         assert response.status == 404, code

@@ -56,18 +56,18 @@ class Surroundings:
         response.headers.setdefault("Cache-Control", "no-store")
         if self._health.state is State.DRAINING and not operations:
             response.force_close()
-        self._record(request, response.status, seconds, quiet=operations)
+        if not operations:
+            self._record(request, response.status, seconds)
         return response
 
-    def _record(self, request: web.Request, status: int, seconds: float, *, quiet: bool) -> None:
+    def _record(self, request: web.Request, status: int, seconds: float) -> None:
         resource = request.match_info.route.resource
         path = UNMATCHED if resource is None else resource.canonical
         method = request.method if request.method in _METHODS else "other"
         metrics.HTTP_REQUESTS.labels(method, path, str(status)).inc()
         metrics.HTTP_SECONDS.labels(method, path, str(status)).observe(seconds)
-        if not quiet:
-            fields = {"method": method, "path": path, "status": status, "duration_ms": round(seconds * 1000, 3)}
-            LOG.info("request", extra=fields)
+        fields = {"method": method, "path": path, "status": status, "duration_ms": round(seconds * 1000, 3)}
+        LOG.info("request", extra=fields)
 
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})

@@ -117,10 +117,10 @@ class RedirectService:
             path = request.path
             if path in OPERATIONS_PATHS:
                 response = await self._operations.answer(method, path)
-                response.headers["X-Deployment-Version"] = self._version
+                response.headers.update({"X-Deployment-Version": self._version, "Server": "linkrift"})
                 return response
-            # The query belongs to the visitor, not to the code.
-            code = request.raw_path[1:].partition("?")[0]
+            # The query belongs to the visitor, not to the code; neither does a host before the path, which is allowed.
+            code = request.rel_url.raw_path[1:]
             entry = self._cache.links.get(code)
         self.activity.last = started
         headers = request.headers

@@ -110,11 +110,6 @@ class WorkerService:
         else:
             response = web.Response(status=404)
         response.headers.update({"X-Deployment-Version": self._version, "Server": "linkrift"})
-        metrics.HTTP_REQUESTS.labels(
-            request.method if request.method in ("GET", "HEAD") else "other",
-            request.path if request.path in OPERATIONS_PATHS else "unmatched",
-            str(response.status),
-        ).inc()
         return response
 
     def _may_consume(self) -> bool:
