@@ -52,9 +52,9 @@ async def balancer_with(tmp_path: Path, settings: dict[str, int]) -> AsyncIterat
 async def _serve(made: Balancer) -> AsyncIterator[Balancer]:
     for slot in made.slots.values():
         await slot.start()
-    await run(made)
-    await asyncio.to_thread(made.start)
     try:
+        await run(made)
+        await asyncio.to_thread(made.start)
         await run(made, BLUE)
         yield made
     finally:
