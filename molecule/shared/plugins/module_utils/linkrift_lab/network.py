@@ -13,8 +13,8 @@ from .registry import Registry
 from .run import run, try_run
 
 _SYS = Path("/proc/sys")
-# What hosts need of the machine's kernel, as the least value. Every systemd takes half a dozen inotify instances, and all
-# of them count as root's: with the usual 128, the third lab's hosts do not boot.
+# What hosts need of the machine's kernel, as the least value. Every systemd takes half a dozen inotify instances, and
+# all of them count as root's: with the usual 128, the third lab's hosts do not boot.
 _KERNEL = {"net/ipv4/ip_forward": 1, "fs/inotify/max_user_instances": 1024}
 
 
