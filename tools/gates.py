@@ -120,9 +120,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", nargs="+", choices=["check", "test", *ALL], metavar="NAME", help=", ".join(ALL))
     names = parser.parse_args().name
-    stages: list[Sequence[Gate]] = []
+    single = tuple(ALL[name] for name in names if name in ALL)
+    stages: list[Sequence[Gate]] = [single] if single else []
     for name in names:
-        stages += {"check": CHECK, "test": TEST}.get(name, ((ALL[name],),) if name in ALL else ())
+        stages += {"check": CHECK, "test": TEST}.get(name, ())
     return 1 if run_stages(stages) else 0
 
 

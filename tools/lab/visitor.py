@@ -69,7 +69,7 @@ class Platform:
         self._session = session
         self.api_url = f"https://api.{domain}"
         self.go_url = f"https://go.{domain}"
-        self._token = ""
+        self._token: str | None = None
 
     async def _ask(
         self, method: str, path: str, body: dict[str, str] | None = None, *, fine: Sequence[int]

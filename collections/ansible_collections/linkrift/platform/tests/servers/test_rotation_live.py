@@ -261,8 +261,8 @@ async def test_new_and_removed_hosts_need_one_reload_and_nobody_notices(balancer
 
 
 async def test_moved_server_is_checked_where_it_is_now(balancer: Balancer) -> None:
-    # Without retries nothing hides a request that goes where nobody listens. HAProxy checks the first server at once and
-    # the others spread over the interval, so the second host's is the one that could get some.
+    # Without retries nothing hides a request that goes where nobody listens. HAProxy checks the first server at once
+    # and the others spread over the interval, so the second host's is the one that could get some.
     balancer.settings["retries"] = 0
     await run(balancer)
     old, new = balancer.slots["app2-blue"], Slot("app2-blue")
