@@ -253,9 +253,12 @@ async def test_the_document_is_true(owner: Client) -> None:
         ("DELETE", f"/links/{code}", None),
     ):
         status, answer, headers = await owner.call(method, path, body)
+        open_to_all = document["paths"]["/api/v1/auth/login"]["post"]["security"] == [] and path.startswith("/auth")
+        anonymous, _, _ = await owner.call(method, path, body, Authorization="")
         template = re.sub(r"/links/[^/?]+", "/links/{code}", path.partition("?")[0])
         responses = document["paths"][f"/api/v1{template}"][method.lower()]["responses"]
         assert str(status) in responses, (method, path, status)
+        assert ("401" in responses and anonymous == 401) or open_to_all, (method, path, anonymous)
         if status != 204:
             (media_type,) = responses[str(status)]["content"]
             assert headers["Content-Type"].startswith(media_type)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
+import uuid
 
 import aiohttp
+import pytest
 from redis.asyncio import Redis
 
 from app.tests.servers.harness import RELEASE, eventually, variables_of
+from app.tests.servers.test_programs import insert_link
 from linkrift.board import Board
 from linkrift.lifecycle import Process, Service, run
 from linkrift.redirect.service import RedirectService
@@ -17,8 +20,12 @@ from tools.testing.servers import PostgresqlServer
 
 
 async def test_a_process_ends_when_its_parent_does(
-    environment: dict[str, str], postgresql: PostgresqlServer, redis: Redis
+    environment: dict[str, str], postgresql: PostgresqlServer, redis: Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # Clicks are sent when the process ends, or not at all.
+    monkeypatch.setattr("linkrift.redirect.buffer.FLUSH_SECONDS", 3600.0)
+    code = f"last-{uuid.uuid4().hex}"
+    insert_link(postgresql, code)
     settings = read_settings(variables_of("redirect", environment, postgresql))
     lifeline, parent = os.pipe()
     ready = asyncio.Event()
@@ -47,5 +54,9 @@ async def test_a_process_ends_when_its_parent_does(
         await eventually(draining, "/health says 503")
         async with session.get(f"{url}/nothing-here") as response:
             assert (response.status, response.headers["Connection"]) == (404, "close")
+        async with session.get(f"{url}/{code}", allow_redirects=False) as response:
+            assert (response.status, response.headers["Connection"]) == (302, "close")
+    assert await redis.xlen("linkrift:clicks") == 0
     await asyncio.wait_for(running, 10.0)
     os.close(lifeline)
+    assert await redis.xlen("linkrift:clicks") == 1

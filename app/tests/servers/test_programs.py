@@ -198,14 +198,18 @@ async def test_the_processes_end_with_their_parent(
         await eventually(gone, "the process noticed that its parent is gone")
 
 
-async def test_a_process_that_cannot_start_ends_the_service(
-    environment: dict[str, str], postgresql: PostgresqlServer, notifications: Notifications, tmp_path: Path
+@pytest.mark.parametrize("processes", ["1", "2"])
+async def test_a_port_that_another_slot_has_is_not_shared(
+    environment: dict[str, str], postgresql: PostgresqlServer, notifications: Notifications, processes: str
 ) -> None:
     taken = free_port()
     with socket.socket() as other:
+        # As the processes of another slot do it.
+        other.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         other.bind(("127.0.0.1", taken))
         other.listen()
         variables = variables_of("redirect", environment, postgresql, LINKRIFT_REDIRECT_PORT=str(taken))
+        variables["LINKRIFT_PROCESSES"] = processes
         result = command("redirect", variables | {"NOTIFY_SOCKET": str(notifications.path)})
     assert result.returncode == 1
     assert "Address already in use" in result.stderr

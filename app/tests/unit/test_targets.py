@@ -46,6 +46,7 @@ def test_what_a_link_may_lead_to(url: str, target: str) -> None:
         "https://user:secret@example.org/",
         "https://@example.org/",
         "https://example.org\\@evil.example/",
+        "https://example.org/\\evil.example/",
         "https://example.org/\r\nSet-Cookie: a=b",
         "https://example.org/\x00",
         "https://exam\tple.org/",
