@@ -30,8 +30,8 @@ asyncio.run(main())
 
 def may_reach(source: str, target: str, port: int, address: str) -> bool:
     """Say whether the design opens the port of the target to the source (and something listens there)."""
-    # Slots listen on the one address that balancers send to, linkrift_address.
-    slots = {8080, 8081} if ":" not in address else set()
+    # Slots listen on the one address that balancers send to, linkrift_address; redirect was switched to green.
+    slots = {8080, 8181} if ":" not in address else set()
     return (
         (target == "lb1" and port in {80, 443})
         or (target == "data1" and port in {5432, 6379, 9000} and source in APP_HOSTS)
