@@ -100,7 +100,12 @@ class Database:
         started = time.perf_counter()
         try:
             async with self._pool.acquire(timeout=self._settings.connect_timeout) as connection:
-                yield connection
+                try:
+                    yield connection
+                except asyncio.TimeoutError:
+                    # Giving it back in good order would wait for the server once more.
+                    connection.terminate()
+                    raise
         except _AWAY as error:
             metrics.DEPENDENCY_ERRORS.labels("postgresql").inc()
             raise DatabaseAwayError(f"{type(error).__name__}: {error}".rstrip(": ")) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -312,8 +313,10 @@ async def test_without_the_database_the_api_says_so_and_comes_back(
     process: ServerProcess = postgresql.process
     getattr(process, outage)()
     try:
+        started = time.monotonic()
         status, problem, headers = await owner.call("GET", "/links")
         assert (status, headers["Retry-After"]) == (503, "5"), problem
+        assert time.monotonic() - started < 7.0, "a statement has 5 seconds"
         async with owner.session.get(f"{owner.url}/health") as response:
             assert response.status == 200
         async with owner.session.get(f"{owner.url}/health/ready") as response:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import ipaddress
 import json
 import time
@@ -144,6 +145,13 @@ class FakeDatabase:
         return row
 
 
+async def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 5.0
+    while not condition():
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.001)
+
+
 def row(url: str, version: int = 1) -> dict[str, Any]:
     return {"original_url": url, "version": version, "is_active": True, "expires_at": None, "deleted_at": None}
 
@@ -228,13 +236,16 @@ async def test_a_known_link_is_answered_while_the_stores_are_away() -> None:
         await lookup.find("b")
 
 
-async def test_a_lookup_has_a_deadline() -> None:
-    database = FakeDatabase(row("https://x"))
+async def test_a_lookup_has_a_deadline(caplog: pytest.LogCaptureFixture) -> None:
+    database = FakeDatabase({})  # a row without columns: the lookup will fail, when nobody waits any more
     database.gate.clear()
     lookup, _, _ = make_lookup(database, timeout=0.02)
     with pytest.raises(LookupUnavailableError, match="timed out"):
         await lookup.find("a")
     database.gate.set()
+    await until(lambda: not lookup._flights)
+    gc.collect()
+    assert "never retrieved" not in caplog.text
 
 
 class FakePipeline:
@@ -311,13 +322,6 @@ async def test_clicks_wait_while_redis_is_away_and_are_dropped_beyond_the_bound(
     redis.away = False
     await buffer.send()
     assert [event["code"] for event in redis.events()] == [f"code{number}" for number in range(150)]
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 5.0
-    while not condition():
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.001)
 
 
 async def test_the_background_task_sends_again(

@@ -68,7 +68,7 @@ class Lookup:
         if flight is None:
             flight = _Flight(asyncio.create_task(self._load(code)))
             self._flights[code] = flight
-            flight.task.add_done_callback(lambda _: self._flights.pop(code, None))
+            flight.task.add_done_callback(lambda task: self._landed(code, task))
         try:
             # Shielded: a visitor who goes away must not take the answer from the others.
             state = await asyncio.wait_for(asyncio.shield(flight.task), self._timeout)
@@ -99,6 +99,11 @@ class Lookup:
     async def close(self) -> None:
         """Wait for what is still being written to Redis."""
         await asyncio.gather(*self._fills)
+
+    def _landed(self, code: str, task: asyncio.Task[LinkState | None]) -> None:
+        del self._flights[code]
+        if not task.cancelled():
+            task.exception()  # those who waited for it may have given up
 
     async def _load(self, code: str) -> LinkState | None:
         state = await self._from_redis(code)
