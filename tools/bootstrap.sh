@@ -63,8 +63,8 @@ venv_state() {
 
 say() { printf '  %-28s %s\n' "$1" "$2"; }
 
-if [[ ! -x $python ]]; then
-  echo "cannot start: $python is not there: install python3 (3.11 or newer), or say which with PYTHON=" >&2
+if ! "$python" -c '' 2>/dev/null; then
+  echo "cannot start: $python does not run: install python3 (3.11 or newer), or say which with PYTHON=" >&2
   exit 1
 fi
 missing=()

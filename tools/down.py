@@ -12,7 +12,7 @@ from tools.up import LAB, alone, playbook
 KEPT = f"""\
 kept: {LAB} (secrets, certificates, key), for the next make up
       /var/lib/linkrift-lab (images, downloaded packages), which makes it fast
-to be rid of them, too: rm -rf {LAB} /var/lib/linkrift-lab"""
+to be rid of them, too, when no other lab is up: rm -rf {LAB} /var/lib/linkrift-lab"""
 
 
 def main() -> int:
