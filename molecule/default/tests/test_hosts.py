@@ -71,7 +71,7 @@ def test_connections_are_encrypted() -> None:
 @pytest.mark.parametrize(
     ("role", "statement"),
     [
-        ("redirect", "DELETE FROM links"),
+        ("redirect", "SET TRANSACTION READ WRITE; DELETE FROM links"),
         ("redirect", "SELECT count(*) FROM users"),
         ("worker", "DELETE FROM users"),
         ("api", "DROP TABLE links"),

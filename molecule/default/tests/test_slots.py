@@ -68,9 +68,8 @@ def test_secrets_lie_where_only_root_reads(name: str, service: str) -> None:
 @each_service
 def test_the_ledger_says_what_went_live(name: str, service: str) -> None:
     host = get_host(name)
-    entries = [
-        json.loads(line) for line in host.file(f"/var/lib/linkrift/ledger/{service}.jsonl").content_string.splitlines()
-    ]
+    ledger = host.file(f"/var/lib/linkrift/ledger/{service}.jsonl").content_string
+    entries = [entry for entry in map(json.loads, ledger.splitlines()) if entry["action"] == "live"]
     last = entries[-1]
     assert last["slot"] == live_slot(name, service)
     assert host.file(f"/opt/linkrift/{service}/current").linked_to.endswith(f"/{last['release']}")

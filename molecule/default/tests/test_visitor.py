@@ -162,7 +162,7 @@ def test_a_client_does_not_choose_its_address(client: Client, token: str) -> Non
     while clicks(client, token, code) < 1 and time.monotonic() < deadline:
         time.sleep(0.5)
     query = (
-        f"SELECT count() FROM linkrift_analytics.clicks WHERE code = '{code}' AND toString(ip) LIKE '203.0.113.%'"
+        f"SELECT count() FROM linkrift_analytics.clicks WHERE code = '{code}' AND address LIKE '203.0.113.%'"
         " FORMAT JSON"
     )
     found = run_json(get_host("data1"), "clickhouse-client --query %s", query)

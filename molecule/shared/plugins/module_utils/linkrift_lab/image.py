@@ -16,7 +16,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import machine
-from .errors import LabError
 from .plan import BASE, USER
 from .run import locked, run, write_whole
 
@@ -162,12 +161,15 @@ def ensure(suite: str, *, base: Path = BASE, max_age_days: float = MAX_AGE_DAYS)
 
 def _build(recipe: Recipe, base: Path) -> Image:
     """Build an image under a name that nothing uses, then give it its own."""
-    workshop = base / "images" / f".{recipe.suite}.part"
-    # Under the suite's lock nobody else is at it: what is there is what a killed build left.
-    _remove(workshop)
+    # Under the suite's lock nobody else is at it: what is there is what a killed build left. Something of that may
+    # still be writing there, so this build has a place of its own.
+    for left in (base / "images").glob(f".{recipe.suite}.*"):
+        _remove(left)
+    workshop = base / "images" / f".{recipe.suite}.{os.getpid()}.part"
     workshop.mkdir(parents=True)
     root = workshop / "rootfs"
-    run(bootstrap_command(recipe, root), timeout=_BUILD_SECONDS)
+    # setpriv: it ends when this process is killed.
+    run(["setpriv", "--pdeathsig", "KILL", *bootstrap_command(recipe, root)], timeout=_BUILD_SECONDS)
     _furnish(root, recipe)
     built = time.time()
     data = {"suite": recipe.suite, "digest": recipe.digest, "built": built}
@@ -218,21 +220,14 @@ def prune(used: Iterable[Path], *, base: Path = BASE) -> list[Path]:
 
 
 def _remove(directory: Path) -> None:
-    """Remove a directory tree whose root file system may have something mounted in it.
-
-    Raises:
-        LabError: Something is.
-    """
-    if not directory.exists():
-        return
+    """Remove a directory tree, and first what is mounted in it; what cannot go yet goes with the next build."""
     for line in Path("/proc/self/mounts").read_text(encoding="utf-8").splitlines():
         point = line.split()[1]
         if point.startswith(f"{directory}{os.sep}"):
             run(["umount", point])
-    doomed = directory.with_name(f".{directory.name.lstrip('.')}.gone")
-    if directory != doomed:
-        shutil.rmtree(doomed, ignore_errors=True)
+    doomed = directory
+    if not directory.name.startswith("."):
+        # Half removed it must not look like an image.
+        doomed = directory.with_name(f".{directory.name.split('-')[0]}.{directory.name}.gone")
         directory.rename(doomed)
-    shutil.rmtree(doomed)
-    if doomed.exists():
-        raise LabError(f"{doomed} cannot be removed")
+    shutil.rmtree(doomed, ignore_errors=True)
