@@ -260,6 +260,22 @@ def test_a_build_that_was_killed_is_no_image(tmp_path: Path) -> None:
     assert image.images(tmp_path) == []
 
 
+def test_what_killed_builds_left_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "images/.bookworm.17.part/rootfs/etc").mkdir(parents=True)
+    (tmp_path / "images/.trixie.18.part").mkdir()
+    monkeypatch.setattr(
+        image, "run", lambda command, **more: Path(command[-2]).mkdir() if "mmdebstrap" in command else ""
+    )
+    monkeypatch.setattr(image, "_furnish", lambda root, recipe: None)
+    monkeypatch.setattr(image, "recipe_of_machine", lambda suite: RECIPE)
+    built, new = image.ensure("bookworm", base=tmp_path)
+    assert new
+    assert built.path.is_dir()
+    left = sorted(path.name for path in (tmp_path / "images").iterdir() if path.is_dir())
+    assert left == [".trixie.18.part", built.path.parent.name]
+    assert image.ensure("bookworm", base=tmp_path) == (built, False)
+
+
 def test_images_that_hosts_use_stay(tmp_path: Path) -> None:
     oldest, used, newest = (put_image(tmp_path, f"bookworm-d-{built}", built) for built in (1, 2, 3))
     assert image.prune([used], base=tmp_path) == [oldest.parent]
