@@ -46,6 +46,11 @@ MASKED = (
 )
 MAX_AGE_DAYS = 7.0
 _BUILD_SECONDS = 900
+# When this process is killed, all that it started ends, and its mounts go: they are in namespaces of their own.
+_CONTAINED = (
+    *("setpriv", "--pdeathsig", "KILL"),
+    *("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"),
+)
 
 
 @dataclass(frozen=True)
@@ -161,15 +166,13 @@ def ensure(suite: str, *, base: Path = BASE, max_age_days: float = MAX_AGE_DAYS)
 
 def _build(recipe: Recipe, base: Path) -> Image:
     """Build an image under a name that nothing uses, then give it its own."""
-    # Under the suite's lock nobody else is at it: what is there is what a killed build left. Something of that may
-    # still be writing there, so this build has a place of its own.
+    # Under the suite's lock nobody else is at it: what is there is what a killed build left.
     for left in (base / "images").glob(f".{recipe.suite}.*"):
         _remove(left)
     workshop = base / "images" / f".{recipe.suite}.{os.getpid()}.part"
     workshop.mkdir(parents=True)
     root = workshop / "rootfs"
-    # setpriv: it ends when this process is killed.
-    run(["setpriv", "--pdeathsig", "KILL", *bootstrap_command(recipe, root)], timeout=_BUILD_SECONDS)
+    run([*_CONTAINED, *bootstrap_command(recipe, root)], timeout=_BUILD_SECONDS)
     _furnish(root, recipe)
     built = time.time()
     data = {"suite": recipe.suite, "digest": recipe.digest, "built": built}
