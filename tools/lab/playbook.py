@@ -88,7 +88,9 @@ def run_logged(argv: Sequence[str], *, log: Path, stage: Stage) -> str:
         LabToolError: It failed; the text says what did, and where the log is.
     """
     log.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    environment = {**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0", "PYTHONUNBUFFERED": "1"}
+    # Ansible refuses to run in a locale that is not UTF-8.
+    own = {"ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0", "PYTHONUNBUFFERED": "1", "LC_ALL": "C.UTF-8"}
+    environment = {**os.environ, **own}
     environment["PATH"] = f"{Path(sys.executable).parent}:{environment.get('PATH', os.defpath)}"
     said = []
     descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)

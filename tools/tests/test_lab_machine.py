@@ -100,6 +100,7 @@ def test_environment_of_hosts_is_proxies_and_the_usual_bundle() -> None:
     environment = {
         "https_proxy": "http://proxy:3128",
         "NO_PROXY": "localhost",
+        "http_proxy": "",
         "SSL_CERT_FILE": "/etc/ssl/certs/ca-certificates.crt",
         "REQUESTS_CA_BUNDLE": "/home/someone/bundle.pem",
         "HOME": "/root",

@@ -222,7 +222,7 @@ def unit_command(host: Host, environment: Mapping[str, str]) -> list[str]:
         f"--property=TimeoutStopSec={_STOP_SECONDS:.0f}",
     ]
     output = f"--property=StandardOutput=append:{host.directory / 'console.log'}"
-    head = ["systemd-run", "--quiet", "--collect", "--slice=linkrift-lab", f"--unit={host.unit}"]
+    head = ["systemd-run", "--quiet", "--collect", f"--unit={host.unit}"]
     return [*head, *properties, output, *settings, "--", *boot_command(host)]
 
 

@@ -161,7 +161,8 @@ def environment_lines(environment: Mapping[str, str]) -> str:
     return "".join(
         f'{name}="{value}"\n'
         for name, value in sorted(environment.items())
-        if name.lower() in _PROXIES or (name in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE") and value == str(BUNDLE))
+        if (value and name.lower() in _PROXIES)
+        or (name in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE") and value == str(BUNDLE))
     )
 
 
