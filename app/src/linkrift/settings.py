@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
@@ -124,7 +125,7 @@ def read_database(environment: Environment, *, connections: int, idle: int, comm
     mode = environment.choice("LINKRIFT_DB_SSL_MODE", SSL_MODES, "verify-full")
     verifies = mode in ("verify-ca", "verify-full")
     maximum = environment.integer("LINKRIFT_DB_MAX_CONNECTIONS", connections, minimum=1, maximum=1000)
-    return DatabaseSettings(
+    settings = DatabaseSettings(
         host=environment.host("LINKRIFT_DB_HOST"),
         port=environment.port("LINKRIFT_DB_PORT", 5432),
         name=environment.text("LINKRIFT_DB_NAME", "a database name", "linkrift", maximum=63),
@@ -141,6 +142,13 @@ def read_database(environment: Environment, *, connections: int, idle: int, comm
         ),
         command_timeout=command_timeout,
     )
+    # A file that cannot be read at all is a finding already.
+    with suppress(FileNotFoundError, PermissionError, IsADirectoryError):
+        try:
+            settings.tls()
+        except ssl.SSLError:
+            environment.reject("LINKRIFT_DB_SSL_ROOT_CERT", "expected a file with certificates in PEM form")
+    return settings
 
 
 def read_redis(environment: Environment, *, pool_size: int, timeout: float) -> RedisSettings:

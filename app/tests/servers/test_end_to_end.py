@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 import uuid
 from collections.abc import AsyncIterator, Mapping
@@ -165,6 +166,32 @@ async def test_what_is_no_link(platform: Platform) -> None:
         assert response.status == 404, code
     response = await platform.follow("whatever", "POST")
     assert (response.status, response.headers["Allow"]) == (405, "GET, HEAD")
+
+
+async def test_the_old_and_the_odd_ways_to_ask(platform: Platform) -> None:
+    """HTTP/1.0, kept connections, several requests at once, and the form that proxies use."""
+    _, link = await platform.call("POST", "/links", {"url": "https://example.org/"})
+    host, _, port = platform.redirect.url.removeprefix("http://").partition(":")
+    path = f"/{link['code']}".encode()
+    for request, answers, kept in (
+        (b"GET %s HTTP/1.0\r\n\r\n" % path, 1, False),
+        (b"GET %s HTTP/1.0\r\nConnection: keep-alive\r\n\r\n" % path, 1, True),
+        (b"GET %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n" % path, 1, False),
+        (b"GET http://x%s?a=b HTTP/1.1\r\nHost: x\r\n\r\n" % path, 1, True),
+        (b"GET %s HTTP/1.1\r\nHost: x\r\n\r\n" % path * 20, 20, True),
+    ):
+        reader, writer = await asyncio.open_connection(host, int(port))
+        writer.write(request)
+        heads = [await reader.readuntil(b"\r\n\r\n") for _ in range(answers)]
+        assert all(head.startswith(b"HTTP/1.1 302 Found\r\nLocation: https://example.org/\r\n") for head in heads)
+        if kept:
+            writer.write(b"GET %s HTTP/1.1\r\nHost: x\r\n\r\n" % path)
+            assert (await reader.readline()).startswith(b"HTTP/1.1 302")
+        else:
+            assert b"\r\nConnection: close\r\n" in heads[0]
+            assert await reader.read() == b""
+        writer.close()
+        await writer.wait_closed()
 
 
 async def test_health_and_metrics(platform: Platform) -> None:

@@ -108,6 +108,18 @@ def test_the_redis_password_has_a_variable_of_its_own() -> None:
     assert (settings.username, settings.password, settings.port, settings.tls) == ("user", "new", 6379, True)
 
 
+def test_a_root_certificate_that_is_none(tmp_path: Path) -> None:
+    nonsense = tmp_path / "ca.pem"
+    nonsense.write_text("nonsense")
+    for path in (nonsense, tmp_path / "none"):
+        with pytest.raises(ConfigurationError) as caught:
+            read_redirect(
+                DATABASE | REDIS | {"LINKRIFT_DB_SSL_MODE": "verify-full", "LINKRIFT_DB_SSL_ROOT_CERT": str(path)}
+            )
+        (finding,) = caught.value.findings
+        assert finding.startswith("LINKRIFT_DB_SSL_ROOT_CERT: expected a file")
+
+
 @pytest.mark.parametrize(
     ("mode", "verifies", "names"),
     [

@@ -10,11 +10,12 @@ import os
 import socket
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from linkrift import logs
+from linkrift import logs, tasks
 from linkrift.admission import Admission
 from linkrift.board import Board
 from linkrift.health import Health, State
@@ -221,3 +222,24 @@ async def test_drained_waits_for_answers_and_silence(monkeypatch: pytest.MonkeyP
     assert await waiting
     activity.unanswered = 1
     assert not await drained(activity, 0.1), "the deadline passed"
+
+
+async def test_a_task_that_loses_a_cancellation_ends_all_the_same(caplog: pytest.LogCaptureFixture) -> None:
+    lost = 0
+
+    async def forgetful() -> None:
+        nonlocal lost
+        for _ in range(2):
+            with suppress(asyncio.CancelledError):
+                await asyncio.sleep(60)
+            lost += 1
+        await asyncio.sleep(60)
+
+    async def broken() -> None:
+        raise ValueError("broken")
+
+    running = [asyncio.create_task(forgetful()), asyncio.create_task(broken())]
+    await asyncio.sleep(0)
+    await asyncio.wait_for(tasks.end(running), 5.0)
+    assert lost == 2
+    assert "ValueError: broken" in caplog.text

@@ -7,7 +7,7 @@ import json
 
 from aiohttp import web
 
-from linkrift import metrics
+from linkrift import metrics, tasks
 from linkrift.admission import Admission
 from linkrift.api import openapi
 from linkrift.api.accounts import Accounts
@@ -89,9 +89,7 @@ class ApiService:
 
     async def flush(self, deadline_seconds: float) -> None:
         """Announce the changed links that were not announced yet."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await tasks.end(self._tasks)
         await self._invalidation.flush(deadline_seconds)
 
     async def close(self) -> None:

@@ -8,7 +8,7 @@ import time
 
 from aiohttp import web
 
-from linkrift import metrics
+from linkrift import metrics, tasks
 from linkrift.admission import Admission
 from linkrift.codes import is_code
 from linkrift.health import Health, State
@@ -82,9 +82,7 @@ class RedirectService:
 
     async def flush(self, deadline_seconds: float) -> None:
         """Send the clicks that are left."""
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await tasks.end(self._tasks)
         await self._clicks.flush(deadline_seconds)
 
     async def close(self) -> None:

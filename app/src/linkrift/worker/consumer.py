@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
-from linkrift import metrics
+from linkrift import metrics, tasks
 from linkrift.clickhouse import ClickHouse, ClickHouseAwayError
 from linkrift.clicks import COLUMNS, EVENTS_PER_ENTRY
 from linkrift.redis_client import REDIS_ERRORS
@@ -176,9 +176,7 @@ class Consumer:
             await self._submit()
         if self._storing:
             _, unfinished = await asyncio.wait(self._storing, timeout=FINISH_SECONDS)
-            for task in unfinished:
-                task.cancel()
-            await asyncio.gather(*unfinished, return_exceptions=True)
+            await tasks.end(unfinished)
         left = self._filling.entries
         if left:
             LOG.warning("left for another worker", extra={"entries": len(left)})

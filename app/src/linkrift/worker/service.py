@@ -10,7 +10,7 @@ import time
 
 from aiohttp import web
 
-from linkrift import metrics
+from linkrift import metrics, tasks
 from linkrift.admission import Admission
 from linkrift.clickhouse import ClickHouse
 from linkrift.clicks import COLUMNS
@@ -82,15 +82,9 @@ class WorkerService:
         """Store and acknowledge what was taken."""
         self._consumer.stop()
         if self._consuming is not None:
-            _, unfinished = await asyncio.wait([self._consuming], timeout=deadline_seconds)
-            for task in unfinished:
-                task.cancel()
-            results = await asyncio.gather(self._consuming, return_exceptions=True)
-            if isinstance(results[0], Exception):
-                LOG.error("the consumer failed", exc_info=results[0])
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
+            await asyncio.wait([self._consuming], timeout=deadline_seconds)
+            self._tasks.append(self._consuming)
+        await tasks.end(self._tasks)
 
     async def close(self) -> None:
         """Close Redis, then ClickHouse; the metrics are the last to know."""
