@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from ansible.module_utils.linkrift_lab import machine
+from ansible.module_utils.linkrift_lab.errors import LabError
 from ansible.module_utils.linkrift_lab.machine import Source
 
 DEB822 = """\
@@ -58,13 +59,14 @@ def test_hosts_use_the_machines_mirror_with_their_own_suite(suite: str) -> None:
     ]
 
 
-def test_a_machine_of_another_kind_gives_hosts_debians_own_mirror() -> None:
+def test_a_machine_of_another_kind_names_a_debian_mirror() -> None:
     sources = [Source("http://archive.ubuntu.example/ubuntu", "noble", "main universe")]
-    assert [source.suite for source in machine.sources_for("trixie", sources, "")] == [
-        "trixie",
-        "trixie-updates",
-        "trixie-security",
+    assert machine.sources_for("trixie", sources, "", "http://mirror.example/debian/") == [
+        Source("http://mirror.example/debian", "trixie", "main"),
+        Source("http://mirror.example/debian", "trixie-updates", "main"),
     ]
+    with pytest.raises(LabError, match="LINKRIFT_DEBIAN_MIRROR"):
+        machine.sources_for("trixie", sources, "")
 
 
 def test_only_what_hosts_need_of_apts_settings() -> None:

@@ -14,10 +14,11 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from .errors import LabError
+
 BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
 KEYRING = "/usr/share/keyrings/debian-archive-keyring.gpg"
-_MIRROR = "http://deb.debian.org/debian"
-_SECURITY = "http://deb.debian.org/debian-security"
+_MIRROR_VARIABLE = "LINKRIFT_DEBIAN_MIRROR"
 _APT_SETTINGS = (
     "Acquire::http",
     "Acquire::https",
@@ -79,13 +80,17 @@ def parse_sources(texts: Mapping[str, str]) -> list[Source]:
     return found
 
 
-def sources_for(suite: str, sources: Iterable[Source], codename: str) -> list[Source]:
+def sources_for(suite: str, sources: Iterable[Source], codename: str, mirror: str = "") -> list[Source]:
     """Sources of a suite's hosts: the machine's own Debian mirrors, with the suite's name put in.
 
     Args:
         suite: Debian suite of the host.
         sources: The machine's sources.
-        codename: The machine's own suite; when it is no Debian one, hosts use Debian's own mirror.
+        codename: The machine's own suite; empty when it is no Debian.
+        mirror: Root of a Debian archive, for a machine that has none among its sources.
+
+    Raises:
+        LabError: There is neither.
     """
     wanted = {codename: suite, f"{codename}-updates": f"{suite}-updates", f"{codename}-security": f"{suite}-security"}
     found: list[Source] = []
@@ -95,11 +100,9 @@ def sources_for(suite: str, sources: Iterable[Source], codename: str) -> list[So
             if mine not in found:
                 found.append(mine)
     if not any(source.suite == suite for source in found):
-        return [
-            Source(_MIRROR, suite, "main"),
-            Source(_MIRROR, f"{suite}-updates", "main"),
-            Source(_SECURITY, f"{suite}-security", "main"),
-        ]
+        if not mirror:
+            raise LabError(f"no Debian mirror among this machine's apt sources: name one in {_MIRROR_VARIABLE}")
+        return [Source(mirror.rstrip("/"), name, "main") for name in (suite, f"{suite}-updates")]
     return found
 
 
@@ -110,7 +113,9 @@ def machine_sources(suite: str, root: Path = Path("/")) -> list[Source]:
     release = (root / "etc/os-release").read_text(encoding="utf-8")
     debian = re.search(r"^ID=\"?debian\"?$", release, re.MULTILINE)
     codename = re.search(r"^VERSION_CODENAME=\"?(\w+)", release, re.MULTILINE)
-    return sources_for(suite, parse_sources(texts), codename[1] if debian and codename else "")
+    return sources_for(
+        suite, parse_sources(texts), codename[1] if debian and codename else "", os.environ.get(_MIRROR_VARIABLE, "")
+    )
 
 
 def apt_settings(dump: str) -> str:
