@@ -18,6 +18,8 @@ from tools.lab import ROOT, LabToolError
 
 NAME = "bench"
 DIRECTORY = ROOT / ".lab" / NAME
+# Where the lab keeps downloaded packages.
+ARCHIVES = Path("/var/lib/linkrift-lab/archives")
 _RECAP = re.compile(r"^(?P<host>\S+)\s+: (?P<counts>(?:\w+=\d+\s*)+)$", re.MULTILINE)
 
 
@@ -76,6 +78,11 @@ def parse_recap(output: str, seconds: float, cpu_seconds: float) -> Run:
         changed=sum(count["changed"] for count in counts),
         hosts=len(counts),
     )
+
+
+def packages_are_cached() -> bool:
+    """Tell whether labs before this one have downloaded what hosts install."""
+    return any(ARCHIVES.rglob("postgresql_*.deb"))
 
 
 def create() -> None:
