@@ -284,6 +284,7 @@ class StoreSource:
                     "and that ca_path holds its certificate authority. What came is kept for the next attempt"
                 )
                 raise BundleError(msg) from error
+            # A store that is being reloaded or replaced is back in a moment; the deadline above bounds all attempts.
             time.sleep(0.2 * attempt)
 
 

@@ -1,5 +1,5 @@
 # Copyright (c) 2026 Linkrift Platform Team
-# MIT License (see LICENSE)
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 """The rotation on a real HAProxy: what visitors get while it changes, and what HAProxy does afterwards."""
 
 from __future__ import annotations
@@ -14,15 +14,19 @@ import pytest
 from ansible_collections.linkrift.platform.plugins.module_utils._rotation import Outcome, RotationError
 from ansible_collections.linkrift.platform.tests.servers.haproxy_bench import EXECUTABLE, Balancer, Slot
 
-pytestmark = [
-    pytest.mark.servers,
-    pytest.mark.skipif(not Path(EXECUTABLE).exists(), reason="needs Debian's package haproxy"),
-]
+pytestmark = pytest.mark.servers
 
 FAILED = ("econ", "eresp", "wretr", "wredis", "hrsp_5xx")
 BLUE = {"app1-blue": "ready", "app2-blue": "ready"}
 TO_GREEN = {"app1-green": "ready", "app2-green": "ready", "app1-blue": "drain", "app2-blue": "drain"}
 TO_BLUE = {"app1-blue": "ready", "app2-blue": "ready", "app1-green": "drain", "app2-green": "drain"}
+
+
+@pytest.fixture(autouse=True)
+def executable() -> None:
+    """Fail, not skip, where there is no HAProxy: these tests are a gate."""
+    if not Path(EXECUTABLE).exists():
+        pytest.fail(f"{EXECUTABLE} is missing: apt-get install --no-install-recommends haproxy")
 
 
 @pytest.fixture(params=[{}, {"retries": 0}], ids=["retries 3", "retries 0"])

@@ -1,5 +1,5 @@
 # Copyright (c) 2026 Linkrift Platform Team
-# MIT License (see LICENSE)
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 """A host that exists in a temporary directory and in memory: systemd, the services, their health, time."""
 
 from __future__ import annotations

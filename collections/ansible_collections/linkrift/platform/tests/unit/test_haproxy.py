@@ -1,5 +1,5 @@
 # Copyright (c) 2026 Linkrift Platform Team
-# MIT License (see LICENSE)
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 """What HAProxy answers at its sockets, as recorded from Debian's 2.6 and 3.0, and sockets that misbehave."""
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
 # Copyright (c) 2026 Linkrift Platform Team
-# MIT License (see LICENSE)
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 """The modules as Ansible runs them: arguments in, one JSON object out."""
 
 from __future__ import annotations

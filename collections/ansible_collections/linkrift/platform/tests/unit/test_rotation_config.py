@@ -1,5 +1,5 @@
 # Copyright (c) 2026 Linkrift Platform Team
-# MIT License (see LICENSE)
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 """The backends file: what is accepted as a description of services, and what of it is found again in the file."""
 
 from __future__ import annotations
