@@ -4,15 +4,14 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import socket
 from pathlib import Path
 
-_LISTEN = "0A"
+from ansible_collections.linkrift.platform.plugins.module_utils._listeners import PROC, listeners
 
 
-def taken_by(address: str, port: int, proc: Path = Path("/proc")) -> str | None:
+def taken_by(address: str, port: int, proc: Path = PROC) -> str | None:
     """Return who listens where a slot wants to; None when it is free.
 
     Args:
@@ -33,31 +32,6 @@ def taken_by(address: str, port: int, proc: Path = Path("/proc")) -> str | None:
     return None
 
 
-def listener(port: int, proc: Path = Path("/proc")) -> str:
+def listener(port: int, proc: Path = PROC) -> str:
     """Return the process that listens on a port, as `name (process <id>)`, or `an unknown process`."""
-    inodes = {
-        fields[9]
-        for table in ("tcp", "tcp6")
-        for fields in _rows(proc / "net" / table)
-        if fields[3] == _LISTEN and int(fields[1].rpartition(":")[2], 16) == port
-    }
-    wanted = {f"socket:[{inode}]" for inode in inodes}
-    for directory in proc.glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            if any(_target(link) in wanted for link in (directory / "fd").iterdir()):
-                return f"{(directory / 'comm').read_text().strip()} (process {directory.name})"
-    return "an unknown process"
-
-
-def _rows(table: Path) -> list[list[str]]:
-    try:
-        return [line.split() for line in table.read_text().splitlines()[1:]]
-    except OSError:
-        return []
-
-
-def _target(link: Path) -> str:
-    try:
-        return str(link.readlink())
-    except OSError:
-        return ""
+    return str(next(iter(listeners([port], proc).get(port, [])), "an unknown process"))

@@ -1,0 +1,160 @@
+# Copyright (c) 2026 Linkrift Platform Team
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""Preflight on the control node: what the inventory says, and one list of the findings of all hosts."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+from cryptography import x509
+
+from ansible_collections.linkrift.platform.plugins.module_utils._preflight import ERROR, WARNING, Finding
+
+
+def host_findings(hosts: Iterable[str], hostvars: Mapping[str, Mapping[str, Any]]) -> list[dict[str, str]]:
+    """Return the findings of all hosts in one list, those of hosts that could not be asked included.
+
+    Args:
+        hosts: Names of the hosts.
+        hostvars: Ansible's variable: `preflight_reached` is the answer of Python on the host, `preflight_looked` the
+            result of module host_preflight. A host without them was not looked at, and has no findings.
+    """
+    return [_of(name, finding) for name in hosts for finding in _of_host(hostvars[name])]
+
+
+def _of_host(variables: Mapping[str, Any]) -> list[Finding]:
+    if "preflight_reached" not in variables:
+        return []
+    reached = variables["preflight_reached"]
+    if reached.get("unreachable"):
+        return [Finding("ssh", ERROR, f"cannot be reached: {_line(reached.get('msg'))}")]
+    if reached.get("rc") != 0:
+        said = _line(reached.get("stderr")) or _line(reached.get("stdout")) or _line(reached.get("msg"))
+        return [Finding("python", ERROR, f"Python 3.10 or newer and sudo are needed: {said}")]
+    looked = variables.get("preflight_looked", {})
+    if looked.get("unreachable") or looked.get("failed"):
+        return [Finding("module", ERROR, f"cannot be looked at: {_line(looked.get('msg'))}")]
+    return [Finding(**finding) for finding in looked.get("findings", [])]
+
+
+def _line(text: object) -> str:
+    """The last line of a text that has something in it."""
+    lines = [line.strip() for line in str(text or "").splitlines() if line.strip()]
+    return lines[-1] if lines else ""
+
+
+def group_findings(groups: Mapping[str, Iterable[str]], needed: Mapping[str, str]) -> list[dict[str, str]]:
+    """Return what is missing among the groups.
+
+    Args:
+        groups: Ansible's variable.
+        needed: Groups that need a host, and what for.
+    """
+    return [
+        _of_inventory(Finding("groups", ERROR, f"group {name} has no host: {purpose}"))
+        for name, purpose in needed.items()
+        if not list(groups.get(name, ()))
+    ]
+
+
+def secret_findings(secrets: Mapping[str, object], needed: Mapping[str, int]) -> list[dict[str, str]]:
+    """Return which secrets are missing, too short, or used twice; never their values.
+
+    Args:
+        secrets: The installation's, by name.
+        needed: Those that the platform needs, and how many characters each has at least.
+    """
+    found = []
+    for name, length in needed.items():
+        value = str(secrets.get(name) or "")
+        if not value:
+            found.append(
+                f"{name} is missing: make one with `python3 -c 'import secrets; print(secrets.token_urlsafe(32))'`"
+            )
+        elif len(value) < length:
+            found.append(f"{name} has {len(value)} characters and needs {length}")
+    names: dict[str, list[str]] = {}
+    for name, secret in secrets.items():
+        if secret:
+            names.setdefault(str(secret), []).append(name)
+    found += [
+        f"{' and '.join(sorted(same))} are the same: each must be its own" for same in names.values() if len(same) > 1
+    ]
+    return [_of_inventory(Finding("secrets", ERROR, f"linkrift_secrets: {text}")) for text in found]
+
+
+def certificate_findings(
+    certificates: Mapping[str, str], needed: Mapping[str, Iterable[str]], now: datetime.datetime, days: int
+) -> list[dict[str, str]]:
+    """Return what is wrong with the installation's certificates.
+
+    Args:
+        certificates: PEM by name, with intermediate ones after the first.
+        needed: DNS names that each needed one must carry; none for that of an authority.
+        now: The time, with its zone.
+        days: Days before its end from which on a certificate is worth a warning.
+    """
+    found: list[Finding] = []
+    for name, names in needed.items():
+        if not certificates.get(name):
+            found.append(Finding("certificates", ERROR, f"{name}: there is none"))
+            continue
+        try:
+            certificate = x509.load_pem_x509_certificate(certificates[name].encode())
+        except ValueError as error:
+            found.append(Finding("certificates", ERROR, f"{name}: it is no certificate in PEM form ({error})"))
+            continue
+        found += [
+            Finding("certificates", severity, f"{name}: {text}")
+            for severity, text in [*_time(certificate, now, days), *_form(certificate, list(names))]
+        ]
+    return [_of_inventory(finding) for finding in found]
+
+
+def _time(certificate: x509.Certificate, now: datetime.datetime, days: int) -> list[tuple[str, str]]:
+    begin, end = certificate.not_valid_before_utc, certificate.not_valid_after_utc
+    if end <= now:
+        return [(ERROR, f"it ended on {end:%Y-%m-%d}: renew it")]
+    if begin > now:
+        return [(ERROR, f"it begins on {begin:%Y-%m-%d %H:%M} UTC only")]
+    if (end - now).days < days:
+        return [(WARNING, f"it ends in {(end - now).days} days, on {end:%Y-%m-%d}: renew it")]
+    return []
+
+
+def _form(certificate: x509.Certificate, names: list[str]) -> list[tuple[str, str]]:
+    """What is wrong with a certificate whenever one looks at it."""
+    if not names:
+        # Python 3.13 (Debian 13) verifies as RFC 5280 says, sections 4.2.1.3 and 4.2.1.9.
+        basic = _extension(certificate, x509.BasicConstraints)
+        usage = _extension(certificate, x509.KeyUsage)
+        if basic is None or not basic.ca:
+            return [(ERROR, "it is no authority's certificate (basicConstraints CA:TRUE is missing)")]
+        if usage is None or not usage.key_cert_sign:
+            return [(ERROR, "it lacks keyUsage keyCertSign: Python 3.13 trusts nothing that it signed")]
+        return []
+    alternative = _extension(certificate, x509.SubjectAlternativeName)
+    carried = set(alternative.get_values_for_type(x509.DNSName)) if alternative else set()
+    missing = [name for name in names if not {name, f"*.{name.partition('.')[2]}"} & carried]
+    return [(ERROR, f"it does not carry {', '.join(missing)}")] if missing else []
+
+
+_Kind = TypeVar("_Kind", bound=x509.ExtensionType)
+
+
+def _extension(certificate: x509.Certificate, kind: type[_Kind]) -> _Kind | None:
+    try:
+        return certificate.extensions.get_extension_for_class(kind).value
+    except x509.ExtensionNotFound:
+        return None
+
+
+def _of(where: str, finding: Finding) -> dict[str, str]:
+    """A finding as Ansible shows it; `line` is all of it in one."""
+    return {"host": where, **finding.as_dict(), "line": f"{where}: {finding.severity}: {finding.message}"}
+
+
+def _of_inventory(finding: Finding) -> dict[str, str]:
+    return _of("inventory", finding)
