@@ -59,6 +59,79 @@ def test_a_machine_with_systemd_runs_a_host_as_a_unit(demo: host.Host) -> None:
     assert "--setenv=A=b" in command
     assert command[command.index("--") + 1 :] == host.boot_command(demo)
 
+    assert "--property=RestartForceExitStatus=133" in command[: command.index("--")]
+
+
+def supervise(tmp_path: Path, script: str) -> subprocess.Popen[bytes]:
+    """Start what boots hosts with a shell script in systemd-nspawn's place; `$N` counts its runs."""
+    counted = f'N=$(( $(cat "{tmp_path}/runs" 2> /dev/null || echo 0) + 1 )); echo $N > "{tmp_path}/runs"; {script}'
+    return subprocess.Popen(host.supervisor_command([tmp_path], ["sh", "-c", counted]))
+
+
+def runs(tmp_path: Path) -> int:
+    file = tmp_path / "runs"
+    return int(file.read_text() or 0) if file.exists() else 0
+
+
+def test_a_host_that_reboots_is_booted_again_in_its_groups(tmp_path: Path) -> None:
+    started = supervise(tmp_path, '[ "$N" = 3 ] && exit 0; exit 133')
+    assert started.wait(timeout=20) == 0
+    assert runs(tmp_path) == 3
+    assert (tmp_path / "cgroup.procs").read_text() == f"{started.pid}\n"
+
+
+@pytest.mark.parametrize(("end", "status"), [("exit 0", 0), ("exit 1", 1), ("kill -KILL $$", 137)])
+def test_a_host_that_is_powered_off_or_dies_stays_off(tmp_path: Path, end: str, status: int) -> None:
+    assert supervise(tmp_path, end).wait(timeout=20) == status
+    assert runs(tmp_path) == 1
+
+
+def test_stopping_reaches_the_host_and_waits_for_it(tmp_path: Path) -> None:
+    down = tmp_path / "down"
+    started = supervise(tmp_path, f"trap 'sleep 0.3; touch {down}; exit 0' TERM; while :; do sleep 0.05; done")
+    assert run.wait_for(lambda: runs(tmp_path) == 1, seconds=20)
+    # Once its trap stands.
+    assert run.wait_for(lambda: b"sleep" in children_of(started.pid), seconds=20)
+    started.terminate()
+    assert started.wait(timeout=20) == 0
+    assert down.exists()
+    assert runs(tmp_path) == 1
+
+
+def children_of(pid: int) -> bytes:
+    """Return the names of a process's grandchildren."""
+    names = b""
+    for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+        for inner in Path(f"/proc/{child}/task/{child}/children").read_text().split():
+            names += Path(f"/proc/{inner}/comm").read_bytes()
+    return names
+
+
+def test_a_host_that_reboots_while_it_is_stopped_stays_off(tmp_path: Path) -> None:
+    started = supervise(tmp_path, "trap 'exit 133' TERM; while :; do sleep 0.05; done")
+    assert run.wait_for(lambda: b"sleep" in children_of(started.pid), seconds=20)
+    started.terminate()
+    assert started.wait(timeout=20) == 0
+    assert runs(tmp_path) == 1
+
+
+@pytest.mark.parametrize(("names", "killed"), [(["app1"], ["app1"]), (["app2"], []), (["app9"], None)])
+def test_kills_the_hosts_it_is_told_and_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: list[str], killed: list[str] | None
+) -> None:
+    lab = Lab(7, "demo", tmp_path / ".lab", tmp_path / "base")
+    cleared: list[str] = []
+    monkeypatch.setattr(lifecycle, "present_hosts", lambda lab: [host.Host(lab, "app1"), host.Host(lab, "app2")])
+    monkeypatch.setattr(host, "process", lambda one: 17 if one.name == "app1" else None)
+    monkeypatch.setattr(host, "clear", lambda one: cleared.append(one.name))
+    if killed is None:
+        with pytest.raises(LabError, match=r"'app9'.*app1, app2"):
+            lifecycle.kill(lab, names)
+        assert cleared == []
+    else:
+        assert lifecycle.kill(lab, names) == killed
+        assert cleared == names
+
 
 @pytest.mark.parametrize(("kept", "lower"), [("", "/i"), ("/a", "/a:/i")])
 def test_mounts_what_a_host_wrote_over_packages_over_the_image(demo: host.Host, kept: str, lower: str) -> None:

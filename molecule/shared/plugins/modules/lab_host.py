@@ -10,6 +10,7 @@ description:
   - Boots Debian hosts in systemd-nspawn, each with a file system and a network interface of its own, waits until they
     let the user C(ops) log in, and writes C(ssh_config), C(known_hosts) and an inventory into the lab's directory.
   - Hosts that run are left alone; hosts that died boot again with their files; what a killed run left is cleared first.
+    A host that reboots itself comes back by itself.
   - Needs root, and the lab's network (M(lab_network)).
 options:
   directory: {description: "The lab's directory, as given to M(lab_network).", type: path, required: true}
@@ -17,6 +18,7 @@ options:
     description:
       - All hosts of the lab, each a name or a dictionary of C(name), C(suite), C(address), C(groups), C(variables).
       - What is not said about a host that O(template) knows comes from there. None at all means all that it knows.
+      - With C(killed), names of those that shall die.
     type: list
     elements: raw
     default: []
@@ -27,10 +29,11 @@ options:
     required: true
   state:
     description: >-
-      Whether hosts run (C(started)), rest with their files (C(stopped)) or go (C(absent)); C(harvested) only keeps the
-      packages that they downloaded, for later hosts.
+      Whether hosts run (C(started)), rest with their files (C(stopped)) or go (C(absent)). C(killed) has some of them
+      die at once, as in a power cut; C(started) brings them back. C(harvested) only keeps the packages that they
+      downloaded, for later hosts.
     type: str
-    choices: [started, stopped, absent, harvested]
+    choices: [started, stopped, killed, absent, harvested]
     default: started
   boot_seconds: {description: "How long a host may take until it lets one log in.", type: float, default: 90}
 author: [Linkrift platform team]
@@ -46,7 +49,7 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-hosts: {description: Hosts that were started, stopped or removed., type: list, elements: str, returned: always}
+hosts: {description: "Hosts that were started, stopped, killed, removed.", type: list, elements: str, returned: always}
 inventory: {description: Directory of the lab's inventory., type: str, returned: when started}
 ssh_config: {description: Settings for `ssh -F`., type: str, returned: when started}
 packages: {description: How many downloaded packages were new, by suite., type: dict, returned: when harvested}
@@ -81,7 +84,11 @@ def main() -> None:
             "directory": {"type": "path", "required": True},
             "hosts": {"type": "list", "elements": "raw", "default": []},
             "template": {"type": "path", "required": True},
-            "state": {"type": "str", "choices": ["started", "stopped", "absent", "harvested"], "default": "started"},
+            "state": {
+                "type": "str",
+                "choices": ["started", "stopped", "killed", "absent", "harvested"],
+                "default": "started",
+            },
             "boot_seconds": {"type": "float", "default": 90},
         }
     )
@@ -98,7 +105,10 @@ def main() -> None:
         if state == "harvested":
             packages = lifecycle.harvest(lab)
             module.exit_json(changed=any(packages.values()), hosts=[], packages=packages)
-        names = lifecycle.stop(lab) if state == "stopped" else lifecycle.destroy(lab)
+        if state == "killed":
+            names = lifecycle.kill(lab, module.params["hosts"])
+        else:
+            names = lifecycle.stop(lab) if state == "stopped" else lifecycle.destroy(lab)
         module.exit_json(changed=bool(names), hosts=names)
     except LabError as error:
         module.fail_json(msg=str(error))

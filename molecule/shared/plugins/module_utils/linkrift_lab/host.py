@@ -1,7 +1,8 @@
 """One lab host: its file system, its boot, its end.
 
 A host's directory holds `upper/` (all that it wrote), `work/` (overlayfs), `root/` (where it is mounted), `host.json`
-(what it was made from; written when `upper/` is complete), `process.json` (who boots it) and `console.log`.
+(what it was made from; written when `upper/` is complete), `process.json` (who boots it, and boots it again when it
+reboots) and `console.log`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import shutil
 import signal
 import subprocess
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,8 +27,24 @@ from .run import run, try_run, wait_for, write_whole
 _UNIFIED_ONLY = ("trixie",)
 _STOP_SECONDS = 30.0
 _NSPAWN = Path("/run/systemd/nspawn")
-# Moves itself into the control groups named first, then becomes the command after `--`.
-_ENTER = 'while [ "$1" != -- ]; do echo $$ > "$1/cgroup.procs"; shift; done; shift; exec "$@"'
+# What systemd-nspawn exits with when the host inside rebooted: it leaves booting again to whoever started it.
+REBOOTED = 133
+# Moves itself into the control groups named first, then runs the command after `--`, and again for as long as it says
+# that the host rebooted. SIGTERM goes on to the command, and ends the repeating. A host that is powered off or killed
+# stays off. `wait` also returns for the signal, so what counts is that the command is gone.
+_SUPERVISE = f"""
+while [ "$1" != -- ]; do echo $$ > "$1/cgroup.procs"; shift; done
+shift
+ending= child=
+trap 'ending=yes; [ -z "$child" ] || kill -TERM "$child"' TERM
+while [ -z "$ending" ]; do
+    "$@" & child=$!
+    wait "$child"; status=$?
+    while kill -0 "$child" 2> /dev/null; do wait "$child"; status=$?; done
+    child=
+    [ "$status" -eq {REBOOTED} ] || exit "$status"
+done
+"""
 
 
 @dataclass(frozen=True)
@@ -104,7 +121,7 @@ def start_time(pid: int) -> str | None:
 
 
 def process(host: Host) -> int | None:
-    """Process id of the running systemd-nspawn of a host; None when it does not run."""
+    """Process id of what boots a host and boots it again when it reboots; None when the host does not run."""
     if runs_systemd():
         pid = int(run(["systemctl", "show", "--property=MainPID", "--value", host.unit]).strip() or 0)
         return pid or None
@@ -220,10 +237,17 @@ def unit_command(host: Host, environment: Mapping[str, str]) -> list[str]:
         "--property=Delegate=yes",
         "--property=KillMode=mixed",
         f"--property=TimeoutStopSec={_STOP_SECONDS:.0f}",
+        f"--property=RestartForceExitStatus={REBOOTED}",
+        f"--property=SuccessExitStatus={REBOOTED}",
     ]
     output = f"--property=StandardOutput=append:{host.directory / 'console.log'}"
     head = ["systemd-run", "--quiet", "--collect", f"--unit={host.unit}"]
     return [*head, *properties, output, *settings, "--", *boot_command(host)]
+
+
+def supervisor_command(groups: Sequence[Path], command: Sequence[str]) -> list[str]:
+    """The command that boots a host in its control groups, and again whenever it reboots."""
+    return ["sh", "-c", _SUPERVISE, "lab-host", *map(str, groups), "--", *command]
 
 
 def is_mounted(path: Path) -> bool:
@@ -247,7 +271,7 @@ def boot(host: Host) -> None:
         run(unit_command(host, environment))
         return
     groups = cgroups.make(cgroups.own_hierarchies(), host.lab.number, host.name)
-    argv = ["sh", "-c", _ENTER, "lab-host", *map(str, groups), "--", *boot_command(host)]
+    argv = supervisor_command(groups, boot_command(host))
     with (host.directory / "console.log").open("ab") as console:
         started = subprocess.Popen(
             argv,

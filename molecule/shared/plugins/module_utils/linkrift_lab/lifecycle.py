@@ -156,6 +156,23 @@ def stop(lab: Lab) -> list[str]:
     return sorted(name for name, was in ran.items() if was)
 
 
+def kill(lab: Lab, names: Iterable[str]) -> list[str]:
+    """Have hosts of a lab die at once, as in a power cut, and return which ran; their files stay.
+
+    Raises:
+        LabError: The lab has no such host.
+    """
+    with lab_lock(lab):
+        known = {one.name: one for one in present_hosts(lab)}
+        unknown = sorted(set(names) - known.keys())
+        if unknown:
+            raise LabError(f"no host {unknown[0]!r} in lab {lab.name}: there are {', '.join(sorted(known))}")
+        ran = [name for name in sorted(set(names)) if host.process(known[name]) is not None]
+        for name in sorted(set(names)):
+            host.clear(known[name])
+    return ran
+
+
 def harvest(lab: Lab) -> dict[str, int]:
     """Keep the packages that the hosts of a lab downloaded; return how many are new, by suite."""
     hosts = present_hosts(lab)
