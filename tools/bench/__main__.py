@@ -6,7 +6,7 @@ import asyncio
 import sys
 from pathlib import Path
 
-from tools.bench import lab
+from tools.bench import hosts, lab
 from tools.bench.results import Result, table, write
 from tools.lab import ROOT, LabToolError
 from tools.lab.material import domains, lab_hosts
@@ -21,8 +21,12 @@ def say(text: str) -> None:
     sys.stderr.write(f"{text}\n")
 
 
-def measure_site() -> list[Result]:
-    """The first and second site.yml beside the same packages alone, on bare hosts with the same cache."""
+def measure_site() -> tuple[list[Result], lab.Run]:
+    """The first and second site.yml beside the same packages alone, on bare hosts with the same cache.
+
+    Returns:
+        The figures, and the second run.
+    """
     packages = str(Path(__file__).with_name("packages.yml"))
     if not lab.packages_are_cached():
         say("site.yml: a first lab fills the package cache")
@@ -31,6 +35,9 @@ def measure_site() -> list[Result]:
     say("site.yml: packages alone")
     with lab.bare_hosts() as inventory:
         baseline = lab.playbook(packages, "-i", inventory)
+    say("Lynis on bare hosts")
+    with lab.bare_hosts():
+        bare = hosts.lynis_indexes()
     say("site.yml: first and second run")
     lab.create()
     inventory = str(lab.DIRECTORY / "inventory")
@@ -38,7 +45,7 @@ def measure_site() -> list[Result]:
     second = lab.playbook("playbooks/site.yml", "-i", inventory)
     if second.changed:
         raise LabToolError(f"the second site.yml changed {second.changed} things")
-    return [
+    results = [
         Result("site_first_vs_packages_alone", first.seconds, "s", baseline.seconds),
         Result("site_second", second.seconds, "s", first.seconds),
         Result("site_first_executions_per_host", round(first.executions / first.hosts, 1), "tasks"),
@@ -51,6 +58,8 @@ def measure_site() -> list[Result]:
         ),
         Result("site_second_cpu_per_host", round(second.cpu_seconds / second.hosts, 1), "CPU s"),
     ]
+    say("memory at rest, and Lynis again")
+    return results + hosts.measure_hosts(bare, lab_hosts(lab.DIRECTORY).addresses), second
 
 
 async def make_link(balancer: str) -> Link:
@@ -85,7 +94,12 @@ def measure_redirect() -> list[Result]:
 def main() -> int:
     """Measure everything; exit 1 when something cannot be measured."""
     try:
-        results = measure_site() + measure_redirect()
+        results, second = measure_site()
+        results += measure_redirect()
+        say("patch, with a reboot of each app host")
+        results += hosts.measure_patch()
+        say("site.yml with 14 hosts")
+        results += hosts.measure_growth(second)
     except LabToolError as error:
         sys.stderr.write(f"bench: {error}\n")
         return 1

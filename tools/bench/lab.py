@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -85,10 +85,15 @@ def packages_are_cached() -> bool:
     return any(ARCHIVES.rglob("redis-server_*.deb"))
 
 
-def create() -> None:
-    """Boot the lab's hosts, bare ones, and have secrets, certificates and a bundle."""
-    for name in ("destroy", "create"):
-        playbook(f"molecule/shared/{name}.yml", "-e", f"lab_name={NAME}")
+def create(hosts: Sequence[object] = ()) -> None:
+    """Boot the lab's hosts, bare ones, and have secrets, certificates and a bundle.
+
+    Args:
+        hosts: As `lab_hosts` of molecule/shared/create.yml; none means those of inventories/lab.
+    """
+    playbook("molecule/shared/destroy.yml", "-e", f"lab_name={NAME}")
+    wanted = json.dumps({"lab_name": NAME, "lab_hosts": list(hosts)})
+    playbook("molecule/shared/create.yml", "-e", wanted)
     playbook("molecule/shared/prepare.yml", "-e", f"lab_name={NAME}", "-i", str(DIRECTORY / "inventory"))
 
 

@@ -42,7 +42,7 @@ def variables(name: str) -> dict[str, Any]:
 @functools.cache
 def secret(name: str) -> str:
     """Return one of the lab's secrets."""
-    path = Path(variables("lb1")["lab_dir"]) / "secrets.yml"
+    path = Path(INVENTORY).parent / "secrets.yml"
     return str(yaml.safe_load(path.read_text(encoding="utf-8"))[name])
 
 
@@ -82,7 +82,7 @@ class Lab:
 
 def find_lab() -> Lab:
     """Return the lab of the inventory."""
-    settings = variables("lb1")
+    settings = variables(_runner().get_hosts("balancers")[0])
     return Lab(
         directory=Path(settings["lab_dir"]),
         domain=settings["linkrift_domain"],

@@ -1,0 +1,67 @@
+"""Preflight finds all that is wrong with a host at once, says it, and changes nothing."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tools.lab import ROOT
+from tools.testing.lab_hosts import INVENTORY, get_host
+
+SOURCE = "/etc/apt/sources.list.d/nowhere.list"
+SPOIL = f"""
+systemctl stop linkrift-worker@green
+systemd-run --quiet --unit=squatter python3 -m http.server 8182
+echo 'deb [trusted=yes] http://nowhere.invalid/debian x main' > {SOURCE}
+sed -i 's/^/# spoiled /; /one1/!s/^# spoiled //' /etc/hosts
+"""
+MEND = f"systemctl stop squatter; rm -f {SOURCE}; sed -i 's/^# spoiled //' /etc/hosts"
+
+
+def preflight(*arguments: str) -> tuple[int, str]:
+    """Run the playbook as an operator does; return its exit status and what it says, in one line."""
+    program = str(Path(sys.executable).with_name("ansible-playbook"))
+    command = [program, "-i", INVENTORY, "playbooks/preflight.yml", *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    return done.returncode, re.sub(r"\s+", " ", done.stdout)
+
+
+@pytest.fixture
+def spoiled() -> Iterator[None]:
+    host = get_host("one1")
+    host.run_test(SPOIL)
+    yield
+    host.run_test(MEND)
+
+
+def test_a_running_platform_passes() -> None:
+    status, said = preflight()
+    assert status == 0, said
+    assert "changed=0" in said
+    assert not re.search(r"changed=[1-9]", said)
+
+
+def test_all_that_is_wrong_is_said_at_once(spoiled: None) -> None:
+    status, said = preflight("-e", "preflight_certificate_days=4000")
+    assert status != 0
+    for words in (
+        "one1: error: port 8182 is needed for worker, but python3",
+        "nowhere.invalid/debian/dists/x/InRelease cannot be fetched",
+        "one1: error: one1 does not resolve",
+        "inventory: warning: public: it ends in",
+    ):
+        assert words in said, words
+
+
+def test_no_secret_is_shown(spoiled: None) -> None:
+    secrets = (Path(INVENTORY).parent / "secrets.yml").read_text()
+    status, said = preflight("-vvv")
+    assert status != 0
+    values = [line.split(": ", 1)[1] for line in secrets.splitlines() if ": " in line and not line.startswith("#")]
+    assert len(values) > 5
+    assert not [value for value in values if value in said]
