@@ -26,7 +26,7 @@ class Entry:
     release: str
     config_digest: str
     action: str
-    """`candidate`, `admitted`, `live` or `stopped`."""
+    """`candidate`, `admitted`, `live`, `drained` or `stopped`."""
     passed: Sequence[str]
     """Names of the checks that passed."""
     by: str

@@ -57,15 +57,18 @@ def service_facts(
     for service in services:
         host = make_host(service, layout)
         live = None
+        drained = False
         slots: dict[str, Any] = {}
         try:
             view = survey(host)
             slots = {slot: slot_facts(host, found) for slot, found in view.slots.items()}
             live = view.live.slot if view.live else None
+            drained = view.drained
         except (SystemdError, OSError) as error:
             warnings.append(f"the slots of {service} cannot be looked at: {error}")
         facts[service] = {
             "live": live,
+            "drained": drained,
             "slots": slots,
             "current": linked_release(layout.current_link(service)),
         }

@@ -1,6 +1,6 @@
 # Copyright (c) 2026 Linkrift Platform Team
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The four wishes about a slot: candidate, admitted, live, stopped.
+"""The wishes about a slot: candidate, admitted, live, drained, stopped.
 
 Each looks at what is there, does only the steps that are missing, and so may be repeated after any interruption. A
 step that fails by itself is undone; a run that is killed leaves what it had done, and the next one goes on from there.
@@ -26,7 +26,7 @@ from ansible_collections.linkrift.platform.plugins.module_utils._slot_state impo
     wished_config,
 )
 
-STATES = ("candidate", "admitted", "live", "stopped")
+STATES = ("candidate", "admitted", "live", "drained", "stopped")
 
 
 @dataclass
@@ -212,6 +212,8 @@ def _note(done: steps.Record, view: SlotView, action: str, passed: list[str]) ->
 def admitted(host: Host, slot: str | None = None, release: str | None = None, *, check: bool = False) -> Outcome:
     """Let a slot work: its `/health` turns from 404 to 200. A worker first has the other one pause and flush.
 
+    On a drained host the slot must be ready first, as a candidate is; then the host is not drained any more.
+
     Args:
         host: the service on its host.
         slot: which slot; by default the live one, or, with nothing live, the one that runs.
@@ -236,6 +238,10 @@ def admitted(host: Host, slot: str | None = None, release: str | None = None, *,
         outcome.message = "unknown until a candidate runs"
         return outcome
     since = host.clock.time()
+    if before.drained:
+        if not target.admitted and not check:
+            _prove_ready(outcome, target, since)
+        done.step("undrain", steps.unmark_drained, host)
     other = before[other_slot(target.slot)]
     handed_over = host.is_worker and other.admitted
     if handed_over:
@@ -266,6 +272,23 @@ def admitted(host: Host, slot: str | None = None, release: str | None = None, *,
     return outcome
 
 
+def _prove_ready(outcome: Outcome, target: SlotView, since: float) -> None:
+    """Have a slot that was drained pass the gate of a candidate before it works again."""
+    host = outcome.host
+    gate = steps.await_ready(host, target, target.release or "", host.gates.deadline)
+    outcome.gates.append(gate)
+    if gate.passed:
+        return
+    with steps.evidence(host, target.slot, since) as found:
+        if gate.last:
+            found["answer"] = gate.last.as_dict()
+    msg = (
+        f"{target.slot} of {host.service} is not ready: {gate.reason}. It stays drained. The evidence is in "
+        "`evidence`; correct what it shows, and repeat this"
+    )
+    raise SlotError(msg, slot=target.slot, evidence=found, gate=gate.as_dict())
+
+
 def _pause(outcome: Outcome, other: SlotView) -> None:
     """Have a worker pause, flush and acknowledge; when it does not, let it go on as before."""
     host = outcome.host
@@ -286,7 +309,8 @@ def _pause(outcome: Outcome, other: SlotView) -> None:
 def live(host: Host, slot: str | None = None, release: str | None = None, *, check: bool = False) -> Outcome:
     """Commit: make a slot the live one, which a reboot brings back, and write it into the ledger.
 
-    One that is live already, but was stopped or lost its admission, is brought back.
+    One that is live already, but was stopped or lost its admission, is brought back; on a drained host it is started,
+    and not admitted.
 
     Args:
         host: the service on its host.
@@ -316,7 +340,8 @@ def live(host: Host, slot: str | None = None, release: str | None = None, *, che
         done.step("commit", str)
         outcome.message = "unknown until a candidate is admitted"
         return outcome
-    outcome.wished = {"state": "live", "enabled": True, "active": True, "admitted": True}
+    admitted_then = not (before.drained and target.live)
+    outcome.wished = {"state": "live", "enabled": True, "active": True, "admitted": admitted_then or target.admitted}
     other = before[other_slot(target.slot)]
     if target.live:
         _bring_back(outcome, target, other)
@@ -331,6 +356,8 @@ def live(host: Host, slot: str | None = None, release: str | None = None, *, che
         done.step("disable", host.systemd.disable, other.unit.name)
     _note(done, target, "live", ["admitted"])
     outcome.message = f"{target.slot} ({target.release}) is live"
+    if not admitted_then:
+        outcome.message += ", and drained: the playbook undrain brings it back"
     return outcome
 
 
@@ -339,11 +366,12 @@ def _bring_back(outcome: Outcome, target: SlotView, other: SlotView) -> None:
     host, done = outcome.host, outcome.record
     since = host.clock.time()
     # A worker that handed over is meant to be paused: the other one works, and is about to be committed.
-    if not target.admitted and not (host.is_worker and other.admitted):
+    drained = outcome.before.drained
+    if not target.admitted and not drained and not (host.is_worker and other.admitted):
         done.step("admit", steps.admit, host, target)
     if not target.unit.running:
         done.step("start", steps.start, host, target.slot, host.gates.deadline)
-    if done.check or not done.changed:
+    if done.check or drained or not done.changed:
         return
     gate = steps.await_health(host, target, 200)
     outcome.gates.append(gate)
@@ -353,6 +381,51 @@ def _bring_back(outcome: Outcome, target: SlotView, other: SlotView) -> None:
                 found["answer"] = gate.last.as_dict()
         msg = f"{target.slot} is the live slot of {host.service} and was started again, but {gate.reason}"
         raise SlotError(msg, slot=target.slot, evidence=found, gate=gate.as_dict())
+
+
+def drained(host: Host, slot: str | None = None, release: str | None = None, *, check: bool = False) -> Outcome:
+    """Have the live slot take no work, and keep it so through reboots and reruns, until it is admitted again.
+
+    Its process goes on. Balancers that ask see a standby; a worker pauses, flushes and acknowledges what it has.
+
+    Args:
+        host: the service on its host.
+        slot: which slot; the live one, or nothing happens.
+        release: what it must run, when it runs.
+        check: change nothing, tell what would be done.
+
+    Raises:
+        SlotError: another slot is live; or it goes on working.
+        SystemdError, OSError: systemd, or a file, is out of reach.
+    """
+    before = survey(host)
+    done = steps.Record(host, check)
+    target = before.live
+    outcome = Outcome(host, before, target.slot if target else slot or SLOTS[0], done)
+    if target is None:
+        outcome.message = f"nothing of {host.service} is live, so there is nothing to drain"
+        return outcome
+    if slot not in (None, target.slot):
+        msg = f"{target.slot} is the live slot of {host.service}, and what takes no work already is not drained"
+        raise SlotError(msg)
+    _check_runs(target, release)
+    outcome.wished = {"admitted": False}
+    if not before.drained:
+        done.step("mark", steps.mark_drained, host)
+    if target.admitted:
+        done.step("withdraw", steps.withdraw, host, target.slot)
+    if not check and not target.unit.stopped:
+        gate = steps.await_paused(host, target) if host.is_worker else steps.await_health(host, target, 404)
+        outcome.gates.append(gate)
+        if not gate.passed and not steps.dead(host, target.slot):
+            msg = (
+                f"{target.slot} of {host.service} is not admitted any more, but {gate.reason}. See its journal "
+                f"(journalctl -u {target.unit.name}), and repeat this"
+            )
+            raise SlotError(msg, slot=target.slot, gate=gate.as_dict())
+    _note(done, target, "drained", ["standby"])
+    outcome.message = f"{target.slot} is drained"
+    return outcome
 
 
 def stopped(

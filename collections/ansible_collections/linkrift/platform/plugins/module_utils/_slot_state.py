@@ -88,6 +88,11 @@ class Host:
         return self.layout.base / self.service / "live"
 
     @property
+    def drained_mark(self) -> Path:
+        """Return the file that says that the service is drained on this host: it is not admitted until it goes."""
+        return self.layout.ledgers.parent / self.service / "drained"
+
+    @property
     def lock(self) -> Path:
         """Return the lock that lets one run at a time work on this service."""
         return self.layout.ledgers.parent / self.service / "lock"
@@ -141,6 +146,8 @@ class ServiceView:
     """Both slots of a service, as they are."""
 
     slots: Mapping[str, SlotView]
+    drained: bool = False
+    """Somebody drained the host: the live slot stays without admission, through reboots and reruns."""
 
     @property
     def live(self) -> SlotView | None:
@@ -159,7 +166,7 @@ def survey(host: Host) -> ServiceView:
         OSError: a file cannot be read.
     """
     live = live_slot(host)
-    return ServiceView({slot: _look(host, slot, live=slot == live) for slot in SLOTS})
+    return ServiceView({slot: _look(host, slot, live=slot == live) for slot in SLOTS}, host.drained_mark.exists())
 
 
 def live_slot(host: Host) -> str | None:

@@ -273,6 +273,18 @@ def withdraw(host: Host, slot: str) -> None:
     _remove(host.layout.admission_file(host.service, slot))
 
 
+def mark_drained(host: Host) -> None:
+    """Note that the service is drained on this host, and since when."""
+    since = datetime.now(timezone.utc).isoformat(timespec="seconds").replace("+00:00", "Z")
+    host.drained_mark.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
+    write_atomically(host.drained_mark, json.dumps({"since": since, "by": host.by}, sort_keys=True) + "\n", 0o644)
+
+
+def unmark_drained(host: Host) -> None:
+    """Forget that the service was drained."""
+    _remove(host.drained_mark)
+
+
 def name_live(host: Host, slot: str) -> None:
     """Make a slot the live one: from this one step on, it is what a reboot and every later run take for live."""
     link_atomically(host.live_link, Path(slot))
@@ -284,8 +296,9 @@ def link_current(host: Host, release: str) -> None:
 
 
 def forget_live(host: Host) -> None:
-    """Leave the service without a live slot."""
+    """Leave the service without a live slot, so that nothing of it is drained either."""
     _remove(host.live_link)
+    unmark_drained(host)
     _remove(host.layout.current_link(host.service))
 
 

@@ -83,6 +83,7 @@ services:
   sample:
     api:
       live: blue
+      drained: false
       current: 1.4.0+3f9c2a71b0de
       slots:
         blue:

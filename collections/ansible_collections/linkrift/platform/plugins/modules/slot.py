@@ -29,13 +29,17 @@ options:
         not pass is stopped, the slot gets back what it had, and the result holds the evidence. When the release is live
         already with the same settings, nothing is done and the result is about the live slot.
       - V(admitted) lets the slot work, so that its C(/health) turns from 404 to 200. A worker first has the worker in
-        the other slot pause, flush and acknowledge.
+        the other slot pause, flush and acknowledge. A drained one first passes the gate that V(candidate) has.
       - V(live) commits. The slot is the one that starts at boot, C(live) and C(current) point to it, the ledger has it.
-        When it is live already but was stopped or lost its admission, it is started and admitted again.
+        When it is live already but was stopped or lost its admission, it is started and admitted again. Where it is
+        drained, it is started only.
+      - V(drained) has the live slot take no work, through reboots and reruns, until V(admitted) ends that. Its process
+        goes on, and C(/health) answers 404. A worker pauses, flushes and acknowledges. For the time in which a host is
+        worked on, after the balancers send it nothing any more. Where nothing is live, nothing is done.
       - V(stopped) stops the slot for good, a worker after it has paused.
     type: str
     required: true
-    choices: [candidate, admitted, live, stopped]
+    choices: [candidate, admitted, live, drained, stopped]
   release:
     description:
       - Id of the release. Required by V(candidate); otherwise the slot must run it.
@@ -129,6 +133,11 @@ EXAMPLES = r"""
     service: redirect
     state: live
     slot: "{{ candidate.slot }}"
+
+- name: Have the worker of a host pause while the host is worked on
+  linkrift.platform.slot:
+    service: worker
+    state: drained
 
 - name: Stop the other one, after it is drained
   linkrift.platform.slot:
@@ -286,7 +295,8 @@ def wish(host: Host, params: dict[str, Any], *, check: bool) -> _slot.Outcome:
         return _slot.candidate(host, release, slot, check=check)
     if params["state"] == "stopped":
         return _slot.stopped(host, slot, release, force=params["force"], check=check)
-    return {"admitted": _slot.admitted, "live": _slot.live}[params["state"]](host, slot, release, check=check)
+    wishes = {"admitted": _slot.admitted, "live": _slot.live, "drained": _slot.drained}
+    return wishes[params["state"]](host, slot, release, check=check)
 
 
 def result_of(outcome: _slot.Outcome) -> dict[str, Any]:

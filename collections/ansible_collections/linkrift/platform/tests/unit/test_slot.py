@@ -504,6 +504,112 @@ def test_live_worker_that_handed_over_stays_paused(worker: FakeHost) -> None:
     assert facts(worker)["admitted"] == ["green.admitted"]
 
 
+# --- drained ---
+
+
+@pytest.mark.parametrize("service", ["redirect", "worker"])
+def test_a_drained_slot_takes_no_work_and_goes_on_running(
+    tmp_path: Path, free_ports: tuple[int, int], service: str
+) -> None:
+    host = make_host(tmp_path, service, free_ports)
+    bring_up(host)
+    before = facts(host)
+    outcome = _slot.drained(host)
+    assert outcome.record.steps == ["mark", "withdraw", "ledger"]
+    assert [gate.name for gate in outcome.gates] == ["paused" if service == "worker" else "standby"]
+    assert facts(host) == {**before, "admitted": []}
+    assert survey(host).drained
+    assert not _slot.drained(host).record.changed
+    assert actions(host)[-1] == "drained"
+
+
+def test_a_drained_host_stays_drained_through_reboot_and_rerun(host: FakeHost) -> None:
+    bring_up(host)
+    _slot.drained(host)
+    host.system.reboot()
+    assert survey(host)["blue"].unit.running
+    outcome = _slot.live(host)
+    assert not outcome.record.changed
+    assert "drained" in outcome.message
+    host.system.states[host.unit("blue")] = "inactive"
+    assert _slot.live(host).record.steps == ["start", "ledger"]
+    assert facts(host)["admitted"] == []
+
+
+def test_check_mode_tells_what_draining_would_do(host: FakeHost) -> None:
+    bring_up(host)
+    before = facts(host)
+    outcome = _slot.drained(host, check=True)
+    assert outcome.record.steps == ["mark", "withdraw", "ledger"]
+    assert not outcome.facts(now=True)["blue"]["admitted"]
+    assert facts(host) == before
+    assert not survey(host).drained
+
+
+def test_a_drained_slot_must_be_ready_before_it_works_again(host: FakeHost) -> None:
+    bring_up(host)
+    _slot.drained(host)
+    host.system.processes[host.unit("blue")].behaviour = "never ready"
+    with pytest.raises(SlotError, match=r"blue of redirect is not ready: .* It stays drained"):
+        _slot.admitted(host)
+    assert survey(host).drained
+    assert facts(host)["admitted"] == []
+    host.system.processes[host.unit("blue")].behaviour = "good"
+    outcome = _slot.admitted(host)
+    assert outcome.record.steps == ["undrain", "admit", "ledger"]
+    assert [(gate.name, gate.successes) for gate in outcome.gates] == [("ready", 3), ("admitted", 1)]
+    assert not survey(host).drained
+    assert not _slot.admitted(host).record.changed
+
+
+@pytest.mark.parametrize("number", range(1, 7))
+def test_draining_and_back_converge_after_a_kill_at_any_step(host: FakeHost, number: int) -> None:
+    bring_up(host)
+    before = facts(host)
+
+    def there_and_back() -> None:
+        _slot.drained(host)
+        assert facts(host)["admitted"] == []
+        _slot.admitted(host)
+
+    host.progress = crash_at(host, number)
+    with pytest.raises(Crash):
+        there_and_back()
+    host.progress = lambda _name: None
+    there_and_back()
+    assert facts(host) == before
+    assert not survey(host).drained
+
+
+def test_a_worker_that_does_not_pause_is_not_drained(worker: FakeHost) -> None:
+    bring_up(worker)
+    worker.system.processes[worker.unit("blue")].behaviour = "never pauses"
+    with pytest.raises(SlotError, match="blue of worker is not admitted any more, but the worker is not paused yet"):
+        _slot.drained(worker)
+
+
+def test_a_dead_slot_has_nothing_to_drain(worker: FakeHost) -> None:
+    bring_up(worker)
+    worker.system.crash_process(worker.unit("blue"))
+    _slot.drained(worker)
+    assert survey(worker).drained
+
+
+def test_where_nothing_is_live_nothing_is_drained(host: FakeHost) -> None:
+    assert not _slot.drained(host).record.changed
+    assert not survey(host).drained
+    bring_up(host)
+    with pytest.raises(SlotError, match="blue is the live slot"):
+        _slot.drained(host, "green")
+
+
+def test_a_service_that_is_taken_away_is_not_drained_any_more(host: FakeHost) -> None:
+    bring_up(host)
+    _slot.drained(host)
+    _slot.stopped(host, "blue", force=True)
+    assert not survey(host).drained
+
+
 # --- stopped ---
 
 
