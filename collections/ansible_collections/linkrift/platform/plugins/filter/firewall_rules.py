@@ -11,7 +11,7 @@ version_added: 0.1.0
 author: Linkrift Platform Team (@linkrift)
 description:
   - Picks the flows that lead to a host, and puts the addresses of the hosts in place of the groups that they come from.
-positional: _input, member_of, groups, hostvars
+positional: _input, member_of, groups, hostvars, leaving
 options:
   _input:
     description:
@@ -33,6 +33,11 @@ options:
     description: Ansible's variable C(hostvars).
     type: dict
     required: true
+  leaving:
+    description: Hosts that are being removed. Nothing is opened to them.
+    type: list
+    elements: str
+    default: []
 """
 
 EXAMPLES = r"""
@@ -65,10 +70,11 @@ def firewall_rules(
     member_of: Iterable[str],
     groups: Mapping[str, Sequence[str]],
     hostvars: Mapping[str, Mapping[str, Any]],
+    leaving: Iterable[str] = (),
 ) -> list[dict[str, Any]]:
     """Return the rules of a host (see _inventory.firewall_rules)."""
     try:
-        return _inventory.firewall_rules(flows, member_of, groups, hostvars)
+        return _inventory.firewall_rules(flows, member_of, groups, hostvars, leaving)
     except _inventory.InventoryError as error:
         raise AnsibleFilterError(str(error)) from error
 

@@ -11,7 +11,7 @@ version_added: 0.1.0
 author: Linkrift Platform Team (@linkrift)
 description:
   - Returns the hosts of the given groups, each once. A group that does not exist has no hosts.
-positional: _input, groups
+positional: _input, groups, leaving
 options:
   _input:
     description: Names of groups.
@@ -22,6 +22,11 @@ options:
     description: Ansible's variable C(groups).
     type: dict
     required: true
+  leaving:
+    description: Hosts that are being removed, which are left out.
+    type: list
+    elements: str
+    default: []
 """
 
 EXAMPLES = r"""

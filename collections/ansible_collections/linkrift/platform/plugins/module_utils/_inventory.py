@@ -11,9 +11,16 @@ class InventoryError(ValueError):
     """The inventory lacks something, or says something impossible; the message names the host or group."""
 
 
-def hosts_in(names: Iterable[str], groups: Mapping[str, Sequence[str]]) -> list[str]:
-    """Return the hosts of some groups, each once, in the groups' order. A group that does not exist has none."""
-    return list(dict.fromkeys(host for name in names for host in groups.get(name, ())))
+def hosts_in(names: Iterable[str], groups: Mapping[str, Sequence[str]], leaving: Iterable[str] = ()) -> list[str]:
+    """Return the hosts of some groups, each once, in the groups' order. A group that does not exist has none.
+
+    Args:
+        names: names of groups.
+        groups: hosts by group.
+        leaving: hosts that are being removed; the others shall not know them any more.
+    """
+    gone = set(leaving)
+    return list(dict.fromkeys(host for name in names for host in groups.get(name, ()) if host not in gone))
 
 
 def addresses_of(hosts: Iterable[str], hostvars: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -44,6 +51,7 @@ def firewall_rules(
     member_of: Iterable[str],
     groups: Mapping[str, Sequence[str]],
     hostvars: Mapping[str, Mapping[str, Any]],
+    leaving: Iterable[str] = (),
 ) -> list[dict[str, Any]]:
     """Return a host's firewall rules.
 
@@ -53,6 +61,7 @@ def firewall_rules(
         member_of: the groups of the host in question.
         groups: hosts by group.
         hostvars: variables by host.
+        leaving: hosts that are being removed; nothing is opened to them.
 
     Returns:
         For each flow that leads to one of the host's groups: `name`, `ports`, `sources`.
@@ -61,6 +70,7 @@ def firewall_rules(
         InventoryError: a flow is incomplete, or a host has no address.
     """
     mine = {"all", *member_of}
+    leaving = list(leaving)
     rules: list[dict[str, Any]] = []
     for flow in flows:
         unknown = set(flow) - {"name", "to", "ports", "from", "networks"}
@@ -69,6 +79,6 @@ def firewall_rules(
             raise InventoryError(f"flow {dict(flow)}: missing {sorted(missing)}, unknown {sorted(unknown)}")
         if not mine.intersection(flow["to"]):
             continue
-        sources = [*flow.get("networks", ()), *addresses_of(hosts_in(flow.get("from", ()), groups), hostvars)]
+        sources = [*flow.get("networks", ()), *addresses_of(hosts_in(flow.get("from", ()), groups, leaving), hostvars)]
         rules.append({"name": flow["name"], "ports": [int(port) for port in flow["ports"]], "sources": sources})
     return rules

@@ -28,6 +28,12 @@ def test_hosts_of_groups_once_each() -> None:
     assert find_hosts(["worker_hosts", "api_hosts", "nobody"], GROUPS) == ["app2", "app3", "app1"]
 
 
+def test_hosts_that_leave_are_left_out() -> None:
+    assert find_hosts(["worker_hosts", "api_hosts"], GROUPS, ["app2", "app9"]) == ["app3", "app1"]
+    rules = firewall_rules.firewall_rules(FLOWS, ["postgresql_hosts"], GROUPS, HOSTVARS, iter(["app1"]))
+    assert rules[1]["sources"] == ["192.0.2.128/25", "192.0.2.2"]
+
+
 def test_addresses_of_both_families() -> None:
     hosts = ["app1", "app2", "app3", "192.0.2.9"]
     assert addresses_of(hosts, HOSTVARS) == ["192.0.2.1", "2001:db8::1", "192.0.2.2", "2001:db8::3", "192.0.2.9"]
