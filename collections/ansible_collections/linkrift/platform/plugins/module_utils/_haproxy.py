@@ -4,10 +4,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import re
 import socket
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 # Set by the backends file, read back with `show env`: tells which backends file the running worker has loaded.
@@ -91,6 +93,15 @@ class Workers:
     old: tuple[int, ...]
 
 
+@dataclass(frozen=True)
+class LoadedCertificate:
+    """A certificate as the running worker has it."""
+
+    serial: str
+    fingerprint: str
+    """SHA-1 in hexadecimal digits, upper case."""
+
+
 class Socket:
     """One of HAProxy's command sockets. A connection for each batch of commands: all are answered by one worker."""
 
@@ -105,6 +116,22 @@ class Socket:
             HaproxyDownError: nothing listens there.
             HaproxyError: the connection broke, or no answer came in time.
         """
+        return self._exchange(";".join(commands) + "\n", commands[0])
+
+    def hand_over(self, command: str, payload: str) -> str:
+        """Send one command with a payload, which no message will show, and return what was answered.
+
+        Args:
+            command: the command without `<<`.
+            payload: text without empty lines: one would end it.
+
+        Raises:
+            HaproxyDownError: nothing listens there.
+            HaproxyError: the connection broke, or no answer came in time.
+        """
+        return self._exchange(f"{command} <<\n{payload.strip()}\n\n", command)
+
+    def _exchange(self, text: str, shown: str) -> str:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
             connection.settimeout(self.timeout)
             try:
@@ -115,13 +142,13 @@ class Socket:
                 raise HaproxyError(f"{self.path}: {error}") from error
             chunks: list[bytes] = []
             try:
-                connection.sendall((";".join(commands) + "\n").encode())
+                connection.sendall(text.encode())
                 # The master's socket would wait for more.
                 connection.shutdown(socket.SHUT_WR)
                 while chunk := connection.recv(65536):
                     chunks.append(chunk)
             except OSError as error:
-                raise HaproxyError(f"{self.path}: no whole answer to {commands[0]!r}: {error}") from error
+                raise HaproxyError(f"{self.path}: no whole answer to {shown!r}: {error}") from error
         return b"".join(chunks).decode(errors="replace")
 
 
@@ -168,6 +195,75 @@ class Haproxy:
         answer = self._admin.ask(*commands).strip()
         if answer:
             raise HaproxyError(f"HAProxy answered to {'; '.join(commands)!r}: {' '.join(answer.split())[:300]}")
+
+    def certificate(self, path: str) -> LoadedCertificate | None:
+        """Ask which certificate is loaded under a file's name; None when no such file was loaded.
+
+        Raises:
+            HaproxyDownError: HAProxy does not run.
+            HaproxyError: it runs, but did not answer.
+        """
+        return parse_certificate(self._admin.ask(f"show ssl cert {path}"))
+
+    def load_certificate(self, path: str, pem: str) -> None:
+        """Load another certificate with its key in place of a file's; new connections get it, open ones stay.
+
+        Args:
+            path: the file's name as the configuration has it.
+            pem: certificate, chain and key.
+
+        Raises:
+            HaproxyDownError: HAProxy does not run.
+            HaproxyError: it refuses; it goes on with the certificate it had.
+        """
+        answer = self._admin.hand_over(f"set ssl cert {path}", pem)
+        if "Transaction" in answer:
+            answer = self._admin.ask(f"commit ssl cert {path}")
+            if "Success" in answer:
+                return
+        with contextlib.suppress(HaproxyError):
+            self._admin.ask(f"abort ssl cert {path}")
+        raise HaproxyError(f"HAProxy does not take the certificate for {path}: {' '.join(answer.split())[:300]}")
+
+    def patterns(self, path: str) -> list[str] | None:
+        """Ask for the patterns that are loaded from an ACL's file; None when no such file was loaded.
+
+        Raises:
+            HaproxyDownError: HAProxy does not run.
+            HaproxyError: it runs, but did not answer.
+        """
+        answer = self._admin.ask(f"show acl {path}")
+        if "Unknown ACL" in answer:
+            return None
+        return [
+            words[1] for line in answer.splitlines() if len(words := line.split()) == 2 and words[0].startswith("0x")
+        ]
+
+    def replace_patterns(self, path: str, patterns: Iterable[str]) -> None:
+        """Put other patterns in place of those of an ACL's file, in one step for whoever connects.
+
+        Raises:
+            HaproxyDownError: HAProxy does not run.
+            HaproxyError: it refuses; it goes on with the patterns it had.
+        """
+        answer = self._admin.ask(f"prepare acl {path}")
+        version = re.search(r"New version created: (\d+)", answer)
+        if not version:
+            raise HaproxyError(f"HAProxy does not prepare {path}: {' '.join(answer.split())[:300]}")
+        given = list(patterns)
+        # The command line's buffer is bounded; what is prepared and never committed is dropped by the next one.
+        for start in range(0, len(given), 50):
+            self.command(*(f"add acl @{version[1]} {path} {pattern}" for pattern in given[start : start + 50]))
+        self.command(f"commit acl @{version[1]} {path}")
+
+
+def parse_certificate(text: str) -> LoadedCertificate | None:
+    """Read `show ssl cert <file>`; None when there is no such file, or it has no certificate yet."""
+    serial = re.search(r"^Serial: ([0-9A-Fa-f]+)$", text, re.MULTILINE)
+    fingerprint = re.search(r"^SHA1 FingerPrint: ([0-9A-Fa-f]+)$", text, re.MULTILINE)
+    if not serial or not fingerprint:
+        return None
+    return LoadedCertificate(serial[1].upper(), fingerprint[1].upper())
 
 
 def parse_view(text: str) -> View:
