@@ -10,8 +10,8 @@ short_description: Tell which release a new or rebuilt host installs
 version_added: 0.1.0
 author: Linkrift Platform Team (@linkrift)
 description:
-  - Returns what the other hosts of a group run live, so that a new or rebuilt host joins them; where nothing is live
-    yet, the release to install first.
+  - Returns what the fleet record says, so that a new or rebuilt host joins the others; where it says nothing, what the
+    other hosts of the group run live; where nothing is live yet, the release to install first.
   - The hosts' state is what M(linkrift.platform.release_info) returned on each of them.
 positional: _input
 options:
@@ -27,6 +27,11 @@ options:
     description: Id of the release to take where nothing is live.
     type: str
     default: ""
+  records:
+    description: Each balancer's C(record), from M(linkrift.platform.fleet_record). The newest entry counts.
+    type: list
+    elements: dict
+    default: []
 """
 
 EXAMPLES = r"""
@@ -41,23 +46,34 @@ _value:
   type: str
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
+from ansible_collections.linkrift.platform.plugins.module_utils._fleet_record import newest
 
-def fleet_release(infos: Mapping[str, Any], service: str, fallback: str = "") -> str:
+
+def fleet_release(
+    infos: Mapping[str, Any],
+    service: str,
+    fallback: str = "",
+    records: Iterable[Mapping[str, Mapping[str, str]]] = (),
+) -> str:
     """Return what a host without a live slot installs.
 
     Args:
         infos: result of `release_info` by host name.
         service: name of the service.
         fallback: release to take where nothing is live.
+        records: entries by service, as each balancer's fleet record has them.
 
     Raises:
-        AnsibleFilterError: hosts run different releases, so none of them can be said to be the fleet's.
+        AnsibleFilterError: hosts run different releases, and no record says which of them is the fleet's.
     """
+    noted = newest(records, service)
+    if noted:
+        return noted
     live: dict[str, list[str]] = {}
     for host, info in sorted(infos.items()):
         state = ((info or {}).get("services") or {}).get(service) or {}

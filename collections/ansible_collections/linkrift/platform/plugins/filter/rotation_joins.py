@@ -13,7 +13,8 @@ description:
   - Compares the slots that hosts serve with what a balancer's backends file says, and returns the changes for
     M(linkrift.platform.rotation) that let the missing ones in.
   - A slot joins when the file has it in C(maint), as every server begins there, on a new balancer, too. One that an
-    operator drained stays drained.
+    operator drained stays drained, and so does the other slot of a host whose drained slot died with it.
+  - Where the file still has the host's other slot as C(ready), that one goes, as when a host was built anew.
 positional: _input
 options:
   _input:
@@ -43,6 +44,8 @@ _value:
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from ansible_collections.linkrift.platform.plugins.module_utils._paths import other_slot
+
 
 def rotation_joins(
     states: Mapping[str, Mapping[str, str]], slots: Mapping[str, Mapping[str, Mapping[str, Any]] | None]
@@ -53,12 +56,19 @@ def rotation_joins(
         states: state by service and server (`<host>-<slot>`) in a balancer's backends file.
         slots: what role service remembers of each host, by host and service; None for a host it did not look at.
     """
-    return [
-        {"service": service, "host": host, "slot": serving["slot"], "state": "ready"}
-        for service, servers in sorted(states.items())
-        for host, services in sorted(slots.items())
-        if (serving := (services or {}).get(service)) and servers.get(f"{host}-{serving['slot']}") == "maint"
-    ]
+    changes: list[dict[str, str]] = []
+    for service, servers in sorted(states.items()):
+        for host, services in sorted(slots.items()):
+            serving = (services or {}).get(service)
+            if not serving or servers.get(f"{host}-{serving['slot']}") != "maint":
+                continue
+            other = other_slot(serving["slot"])
+            before = servers.get(f"{host}-{other}")
+            wish = "drain" if before == "drain" else "ready"
+            changes.append({"service": service, "host": host, "slot": serving["slot"], "state": wish})
+            if before in ("ready", "drain"):
+                changes.append({"service": service, "host": host, "slot": other, "state": "maint"})
+    return changes
 
 
 class FilterModule:
