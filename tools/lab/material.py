@@ -81,6 +81,8 @@ def ensure_material(directory: Path) -> list[str]:
     servers = {
         "public": ("balancers", [domain, *(f"{label}.{domain}" for label in ("go", "api", "www"))]),
         "postgresql": ("postgresql_hosts", [f"db.{internal}"]),
+        "redis": ("redis_hosts", [f"redis.{internal}"]),
+        "clickhouse": ("clickhouse_hosts", [f"clickhouse.{internal}"]),
         "bundles": ("bundle_stores", [f"bundles.{internal}"]),
     }
     for name, (group, dns_names) in servers.items():

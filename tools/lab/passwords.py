@@ -16,9 +16,14 @@ SECRETS = (
     ("postgresql_api_password", 24),
     ("postgresql_redirect_password", 24),
     ("postgresql_worker_password", 24),
-    ("redis_password", 24),
+    ("redis_api_password", 24),
+    ("redis_redirect_password", 24),
+    ("redis_worker_password", 24),
+    ("redis_admin_password", 24),
+    ("clickhouse_api_password", 24),
+    ("clickhouse_worker_password", 24),
+    ("clickhouse_admin_password", 24),
     ("jwt_secret", 48),
-    ("clickhouse_password", 24),
 )
 
 

@@ -53,11 +53,11 @@ def test_secrets_are_made_once(tmp_path: Path) -> None:
 
 
 def test_a_new_kind_of_secret_joins_the_old_ones(tmp_path: Path) -> None:
-    (tmp_path / "secrets.yml").write_text("redis_password: kept\nof_another_release: kept\n")
+    (tmp_path / "secrets.yml").write_text("redis_api_password: kept\nof_another_release: kept\n")
     new = passwords.ensure_secrets(tmp_path)
     values = yaml.safe_load((tmp_path / "secrets.yml").read_text())
-    assert values["redis_password"] == values["of_another_release"] == "kept"
-    assert "redis_password" not in new
+    assert values["redis_api_password"] == values["of_another_release"] == "kept"
+    assert "redis_api_password" not in new
     assert values["jwt_secret"]
 
 
@@ -73,7 +73,7 @@ def test_a_lab_gets_what_it_needs_and_then_nothing_more(lab: Path) -> None:
     assert material.ensure_material(lab) == []
     assert {path.name: oct(path.stat().st_mode & 0o777) for path in (lab / "tls").iterdir()} == {
         f"{name}.{kind}": mode
-        for name in ("public", "postgresql", "bundles")
+        for name in ("public", "postgresql", "redis", "clickhouse", "bundles")
         for kind, mode in (("pem", "0o644"), ("key", "0o600"))
     }
 
@@ -88,7 +88,7 @@ def test_certificates_name_what_is_asked_for(lab: Path) -> None:
 
 def test_certificates_hold_by_the_strictest_rules(lab: Path) -> None:
     material.ensure_material(lab)
-    for name in ("public", "postgresql", "bundles"):
+    for name in ("public", "postgresql", "redis", "clickhouse", "bundles"):
         subprocess.run(
             ["openssl", "verify", "-x509_strict", "-CAfile", str(lab / "ca.pem"), str(lab / f"tls/{name}.pem")],
             check=True,
@@ -106,7 +106,7 @@ def test_a_host_with_another_address_gets_another_certificate(lab: Path) -> None
 def test_a_lost_authority_makes_all_certificates_new(lab: Path) -> None:
     material.ensure_material(lab)
     (lab / "ca.key").unlink()
-    assert material.ensure_material(lab) == ["ca", "tls/public", "tls/postgresql", "tls/bundles"]
+    assert material.ensure_material(lab) == ["ca", "tls/public", "tls/postgresql", "tls/redis", "tls/clickhouse", "tls/bundles"]
 
 
 def test_a_key_of_another_certificate_is_noticed(lab: Path) -> None:
@@ -119,7 +119,7 @@ def test_a_certificate_is_renewed_before_its_time_is_over(lab: Path, monkeypatch
     material.ensure_material(lab)
     later = authority._now() + datetime.timedelta(days=authority._SERVER_DAYS - 20)
     monkeypatch.setattr(authority, "_now", lambda: later)
-    assert material.ensure_material(lab) == ["tls/public", "tls/postgresql", "tls/bundles"]
+    assert material.ensure_material(lab) == ["tls/public", "tls/postgresql", "tls/redis", "tls/clickhouse", "tls/bundles"]
 
 
 def test_the_authority_signs_servers_only(tmp_path: Path) -> None:

@@ -33,6 +33,31 @@ class ClickHouseAwayError(Exception):
         return cls(f"{type(error).__name__}: {error}".strip().rstrip(":"))
 
 
+def make_client(settings: ClickHouseSettings, database: str, /, **options: Any) -> Client:
+    """Return a client of the driver; it connects with its first statement.
+
+    Args:
+        settings: where and how.
+        database: the one to log in to.
+        options: the driver's own.
+    """
+    tls: dict[str, Any] = {}
+    if settings.tls:
+        tls = {"secure": True, "verify": True}
+        if settings.ca_file:
+            tls["ca_certs"] = str(settings.ca_file)
+    return Client(
+        settings.host,
+        port=settings.port,
+        database=database,
+        user=settings.user,
+        password=settings.password,
+        connect_timeout=settings.timeout,
+        **tls,
+        **options,
+    )
+
+
 class ClickHouse:
     """Runs statements in threads, each of which keeps one connection."""
 
@@ -100,13 +125,9 @@ class ClickHouse:
 
     def _connect(self) -> Client:
         settings = self._settings
-        client = Client(
-            settings.host,
-            port=settings.port,
-            database=settings.database,
-            user=settings.user,
-            password=settings.password,
-            connect_timeout=settings.timeout,
+        client = make_client(
+            settings,
+            settings.database,
             sync_request_timeout=settings.timeout,
             send_receive_timeout=self._statement_timeout,
             client_name="linkrift",

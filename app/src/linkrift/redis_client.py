@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ssl
+from typing import Any
+
 from redis.asyncio import BlockingConnectionPool, Redis
 from redis.asyncio.connection import Connection, SSLConnection
 from redis.asyncio.retry import Retry
@@ -37,6 +40,14 @@ def connect(settings: RedisSettings, client_name: str, *, timeout: float | None 
         A client that gives bytes back. A command on a connection that broke is tried once more, at once; all that
         this project sends may be sent twice.
     """
+    tls: dict[str, Any] = {}
+    if settings.tls:
+        tls = {
+            "ssl_cert_reqs": "required",
+            "ssl_check_hostname": True,
+            "ssl_min_version": ssl.TLSVersion.TLSv1_2,
+            "ssl_ca_certs": str(settings.ca_file) if settings.ca_file else None,
+        }
     pool = BlockingConnectionPool(
         connection_class=SSLConnection if settings.tls else Connection,
         host=settings.host,
@@ -50,5 +61,6 @@ def connect(settings: RedisSettings, client_name: str, *, timeout: float | None 
         socket_timeout=timeout or settings.timeout,
         retry=Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
         client_name=client_name,
+        **tls,
     )
     return Redis.from_pool(pool)

@@ -79,20 +79,31 @@ class DatabaseSettings:
 
 @dataclass(frozen=True)
 class RedisSettings:
-    """How to reach Redis; `timeout` is in seconds, for connecting and for each command."""
+    """How to reach Redis; `timeout` is in seconds, for connecting and for each command.
+
+    Attributes:
+        tls: connect by TLS; the certificate must be for `host`.
+        ca_file: authorities that are believed; None: the system's.
+    """
 
     host: str
     port: int
     username: str | None
     password: str = field(repr=False)
     tls: bool = False
+    ca_file: Path | None = None
     pool_size: int = 50
     timeout: float = 1.0
 
 
 @dataclass(frozen=True)
 class ClickHouseSettings:
-    """How to reach ClickHouse over its native protocol; `timeout` is in seconds, for connecting."""
+    """How to reach ClickHouse over its native protocol; `timeout` is in seconds, for connecting.
+
+    Attributes:
+        tls: connect by TLS; the certificate must be for `host`.
+        ca_file: authorities that are believed; None: the system's.
+    """
 
     host: str
     port: int
@@ -100,6 +111,8 @@ class ClickHouseSettings:
     user: str
     password: str = field(repr=False)
     timeout: float = 3.0
+    tls: bool = False
+    ca_file: Path | None = None
 
 
 def read_process(environment: Environment, service: str, default_port: int) -> ProcessSettings:
@@ -142,13 +155,19 @@ def read_database(environment: Environment, *, connections: int, idle: int, comm
         ),
         command_timeout=command_timeout,
     )
-    # A file that cannot be read at all is a finding already.
+    _check_authorities(environment, "LINKRIFT_DB_SSL_ROOT_CERT", settings.ssl_root_certificate)
+    return settings
+
+
+def _check_authorities(environment: Environment, name: str, path: Path | None) -> None:
+    """Note when a file is there and holds no certificates; one that cannot be read at all is a finding already."""
+    if path is None:
+        return
     with suppress(FileNotFoundError, PermissionError, IsADirectoryError):
         try:
-            settings.tls()
+            ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=str(path))
         except ssl.SSLError:
-            environment.reject("LINKRIFT_DB_SSL_ROOT_CERT", "expected a file with certificates in PEM form")
-    return settings
+            environment.reject(name, "expected a file with certificates in PEM form")
 
 
 def read_redis(environment: Environment, *, pool_size: int, timeout: float) -> RedisSettings:
@@ -158,6 +177,8 @@ def read_redis(environment: Environment, *, pool_size: int, timeout: float) -> R
     url = environment.secret(name, expected)
     password = environment.secret("LINKRIFT_REDIS_PASSWORD", "the password", required=False)
     pool = environment.integer("LINKRIFT_REDIS_POOL_SIZE", pool_size, minimum=1, maximum=10_000)
+    ca_file = environment.readable_file("LINKRIFT_REDIS_CA_FILE")
+    _check_authorities(environment, "LINKRIFT_REDIS_CA_FILE", ca_file)
     try:
         parts = urlsplit(url)
         port = parts.port or 6379
@@ -177,6 +198,7 @@ def read_redis(environment: Environment, *, pool_size: int, timeout: float) -> R
         username=unquote(parts.username) if parts.username else None,
         password=password or unquote(parts.password or ""),
         tls=parts.scheme == "rediss",
+        ca_file=ca_file,
         pool_size=pool,
         timeout=timeout,
     )
@@ -184,10 +206,15 @@ def read_redis(environment: Environment, *, pool_size: int, timeout: float) -> R
 
 def read_clickhouse(environment: Environment) -> ClickHouseSettings:
     """Read how to reach ClickHouse."""
+    tls = environment.choice("LINKRIFT_CLICKHOUSE_SECURE", ("true", "false"), "false") == "true"
+    ca_file = environment.readable_file("LINKRIFT_CLICKHOUSE_CA_FILE")
+    _check_authorities(environment, "LINKRIFT_CLICKHOUSE_CA_FILE", ca_file)
     return ClickHouseSettings(
         host=environment.host("LINKRIFT_CLICKHOUSE_HOST"),
-        port=environment.port("LINKRIFT_CLICKHOUSE_PORT", 9000),
+        port=environment.port("LINKRIFT_CLICKHOUSE_PORT", 9440 if tls else 9000),
         database=environment.text("LINKRIFT_CLICKHOUSE_DATABASE", "a database name", "linkrift_analytics", maximum=63),
         user=environment.text("LINKRIFT_CLICKHOUSE_USER", "a user name", "linkrift", maximum=63),
         password=environment.secret("LINKRIFT_CLICKHOUSE_PASSWORD", "the user's password"),
+        tls=tls,
+        ca_file=ca_file,
     )

@@ -12,11 +12,12 @@ from clickhouse_driver import Client
 from clickhouse_driver.errors import Error as DriverError
 from clickhouse_driver.errors import ErrorCodes, NetworkError, ServerException
 
-from linkrift.clickhouse import ClickHouseAwayError
+from linkrift.clickhouse import ClickHouseAwayError, make_client
 from linkrift.environment import Environment
 from linkrift.settings import ClickHouseSettings, read_clickhouse
 
 _NAME = re.compile(r"(?P<number>\d{6})_[a-z0-9_]+\.sql")
+_CLIENT = "linkrift-schema"
 _RECORDS = """
 CREATE TABLE IF NOT EXISTS schema_migrations (version UInt32, applied_at DateTime)
 ENGINE = MergeTree() PARTITION BY tuple() ORDER BY version
@@ -83,7 +84,7 @@ def apply(settings: ClickHouseSettings, files: list[SchemaFile]) -> list[int]:
     """
     try:
         _make_database(settings)
-        client = _client(settings, settings.database)
+        client = make_client(settings, settings.database, client_name=_CLIENT)
         try:
             return _apply(client, files)
         finally:
@@ -114,7 +115,7 @@ def _make_database(settings: ClickHouseSettings) -> None:
     """Make the database where it is missing; one cannot even log in to one that is."""
     if _database_is_there(settings):
         return
-    client = _client(settings, "default")
+    client = make_client(settings, "default", client_name=_CLIENT)
     try:
         quoted = settings.database.replace("\\", "\\\\").replace("`", "\\`")
         client.execute(f"CREATE DATABASE IF NOT EXISTS `{quoted}`")
@@ -123,7 +124,7 @@ def _make_database(settings: ClickHouseSettings) -> None:
 
 
 def _database_is_there(settings: ClickHouseSettings) -> bool:
-    client = _client(settings, settings.database)
+    client = make_client(settings, settings.database, client_name=_CLIENT)
     try:
         client.execute("SELECT 1")
     except NetworkError:
@@ -150,15 +151,3 @@ def _apply(client: Client, files: list[SchemaFile]) -> list[int]:
             {"version": file.number},
         )
     return [file.number for file in missing]
-
-
-def _client(settings: ClickHouseSettings, database: str) -> Client:
-    return Client(
-        settings.host,
-        port=settings.port,
-        database=database,
-        user=settings.user,
-        password=settings.password,
-        connect_timeout=settings.timeout,
-        client_name="linkrift-schema",
-    )
