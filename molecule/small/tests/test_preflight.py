@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -17,6 +18,7 @@ SOURCE = "/etc/apt/sources.list.d/nowhere.list"
 SPOIL = f"""
 systemctl stop linkrift-worker@green
 systemd-run --quiet --unit=squatter python3 -m http.server 8182
+timeout 20 sh -c 'until ss -ltn | grep -q :8182; do sleep 0.1; done'
 echo 'deb [trusted=yes] http://nowhere.invalid/debian x main' > {SOURCE}
 sed -i 's/^/# spoiled /; /one1/!s/^# spoiled //' /etc/hosts
 """
@@ -27,7 +29,10 @@ def preflight(*arguments: str) -> tuple[int, str]:
     """Run the playbook as an operator does; return its exit status and what it says, in one line."""
     program = str(Path(sys.executable).with_name("ansible-playbook"))
     command = [program, "-i", INVENTORY, "playbooks/preflight.yml", *arguments]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    plain = os.environ | {"ANSIBLE_NOCOLOR": "1", "ANSIBLE_FORCE_COLOR": "0"}
+    done = subprocess.run(
+        command, cwd=ROOT, env=plain, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
+    )
     return done.returncode, re.sub(r"\s+", " ", done.stdout)
 
 
