@@ -1,8 +1,10 @@
-"""Which slots a balancer takes in when site.yml runs."""
+"""Which slots a balancer takes in when site.yml runs, and which it drains and takes back."""
 
 from __future__ import annotations
 
 from ansible_collections.linkrift.platform.plugins.filter.rotation_joins import rotation_joins
+from ansible_collections.linkrift.platform.plugins.filter.rotation_leaves import rotation_leaves
+from ansible_collections.linkrift.platform.plugins.filter.rotation_returns import rotation_returns
 
 SLOTS = {"app1": {"redirect": {"slot": "blue"}}, "app2": {"redirect": {"slot": "green"}, "worker": {"slot": "blue"}}}
 
@@ -37,4 +39,26 @@ def test_a_host_that_was_drained_before_it_was_built_anew_stays_drained() -> Non
     assert [(change["slot"], change["state"]) for change in rotation_joins(states, SLOTS)] == [
         ("blue", "drain"),
         ("green", "maint"),
+    ]
+
+
+def test_all_slots_of_a_host_leave_and_drained_ones_are_named_again() -> None:
+    states = {
+        "redirect": {"app1-blue": "ready", "app1-green": "drain", "app2-blue": "ready"},
+        "api": {"app1-blue": "maint", "app1-green": "ready"},
+    }
+    assert rotation_leaves(states, "app1") == [
+        {"service": "api", "host": "app1", "slot": "green", "state": "drain"},
+        {"service": "redirect", "host": "app1", "slot": "blue", "state": "drain"},
+        {"service": "redirect", "host": "app1", "slot": "green", "state": "drain"},
+    ]
+    assert rotation_leaves(states, "app9") == []
+
+
+def test_live_slots_of_a_host_return_and_the_others_rest() -> None:
+    states = {"redirect": {"app1-blue": "drain", "app1-green": "drain"}, "api": {"app1-blue": "ready"}}
+    assert rotation_returns(states, "app1", {"redirect": "green", "api": "blue", "worker": "blue"}) == [
+        {"service": "api", "host": "app1", "slot": "blue", "state": "ready"},
+        {"service": "redirect", "host": "app1", "slot": "green", "state": "ready"},
+        {"service": "redirect", "host": "app1", "slot": "blue", "state": "maint"},
     ]
