@@ -25,6 +25,7 @@ ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 COLLECTION = "collections/ansible_collections/linkrift/platform"
 TYPED = ("app/src", f"{COLLECTION}/plugins", "molecule/shared/plugins", "tools")
+PLAYBOOKS = tuple(str(path.relative_to(ROOT)) for path in sorted((ROOT / "playbooks").glob("*.yml")))
 PYTHON = (*TYPED, "app/tests", f"{COLLECTION}/tests", "molecule")
 
 
@@ -59,7 +60,7 @@ LINTERS = (
     Gate("yamllint", ("yamllint", "--strict", ".")),
     Gate("ansible-lint", ("ansible-lint",)),
     Gate("sanity", ("python", "-m", "tools.sanity")),
-    Gate("syntax", ("ansible-playbook", "--syntax-check", "-i", "inventories/production", "playbooks/site.yml")),
+    Gate("syntax", ("ansible-playbook", "--syntax-check", "-i", "inventories/production", *PLAYBOOKS)),
 )
 UNIT = Gate("unit", *coverage("unit", "-m", "not servers"))
 NEWEST = Gate("newest-core", ("python", "-m", "tools.newest"))
@@ -68,11 +69,14 @@ COVERED = Gate(
     "coverage",
     ("bash", "-c", "coverage combine -q .coverage.unit .coverage.servers && coverage report --format=total"),
 )
-SCENARIO = Gate("molecule", ("molecule", "test", "--scenario-name", "default"), stream=True)
+SCENARIOS = tuple(
+    Gate(f"molecule-{name}", ("molecule", "test", "--scenario-name", name), stream=True)
+    for name in ("default", "small")
+)
 
 # Gates of one stage run side by side; the next stage begins when they are done.
 CHECK: tuple[tuple[Gate, ...], ...] = ((*LINTERS, UNIT), (NEWEST,))
-TEST: tuple[tuple[Gate, ...], ...] = (*CHECK, (SERVERS,), (COVERED,), (SCENARIO,))
+TEST: tuple[tuple[Gate, ...], ...] = (*CHECK, (SERVERS,), (COVERED,), *((scenario,) for scenario in SCENARIOS))
 ALL = {gate.name: gate for stage in TEST for gate in stage}
 
 

@@ -160,6 +160,10 @@ def stand_up(progress: Progress) -> None:
         bundle = release.parse(run_logged(command, log=logs / "bundle.log", stage=stage))
         release.note(LAB, bundle)
         stage.result = bundle.id
+    with progress.stage("preflight") as stage:
+        preflight = playbook("playbooks/preflight.yml", "-i", "inventories/lab")
+        run_logged(preflight, log=logs / "preflight.log", stage=stage)
+        stage.result = "all hosts are fit"
     with progress.stage("platform") as stage:
         site = playbook("playbooks/site.yml", "-i", "inventories/lab", "-e", f"linkrift_release={bundle.id}")
         run_logged(site, log=logs / "site.log", stage=stage)
