@@ -71,12 +71,17 @@ class PostgresqlServer:
 
 @dataclass(frozen=True)
 class RedisServer:
-    """A running Redis server; `url` carries the password."""
+    """A running Redis server; `url` carries the password of the default user, who may do everything.
+
+    Attributes:
+        passwords: user → password, for the users it was started with.
+    """
 
     process: ServerProcess
     host: str
     port: int
     password: str
+    passwords: dict[str, str]
 
     @property
     def url(self) -> str:
@@ -86,11 +91,18 @@ class RedisServer:
 
 @dataclass(frozen=True)
 class ClickHouseServer:
-    """A running ClickHouse server with an empty database `linkrift_analytics`."""
+    """A running ClickHouse server with an empty database `linkrift_analytics`.
+
+    Attributes:
+        secure_port: the same by TLS, with a certificate for localhost.
+        ca: file of the certificate authority that signed it.
+    """
 
     process: ServerProcess
     host: str
     port: int
+    secure_port: int
+    ca: Path
     database: str
     user: str
     password: str
@@ -190,12 +202,15 @@ def postgresql_server(tmp: Path, *, settings: dict[str, str] | None = None) -> I
 
 
 @contextmanager
-def redis_server(tmp: Path, *, options: dict[str, str] | None = None) -> Iterator[RedisServer]:
+def redis_server(
+    tmp: Path, *, options: dict[str, str] | None = None, users: dict[str, str] | None = None
+) -> Iterator[RedisServer]:
     """Run a Redis server that keeps its data (append-only file), so that a restart loses nothing.
 
     Args:
         tmp: directory for its data and log.
         options: configuration on top, for example `{"maxmemory": "4mb"}`.
+        users: rights of further users, for example `{"reader": "~* -@all +get"}`.
 
     Yields:
         The running server.
@@ -219,13 +234,16 @@ def redis_server(tmp: Path, *, options: dict[str, str] | None = None) -> Iterato
         "maxmemory-policy": "volatile-lru",
         **(options or {}),
     }
-    (home / "redis.conf").write_text("".join(f"{key} {value}\n" for key, value in configuration.items()))
+    passwords = {name: secrets.token_urlsafe(12) for name in users or {}}
+    lines = [f"{key} {value}\n" for key, value in configuration.items()]
+    lines += [f"user {name} on >{passwords[name]} {rights}\n" for name, rights in (users or {}).items()]
+    (home / "redis.conf").write_text("".join(lines))
     process = ServerProcess(
         [program, str(home / "redis.conf")], log=tmp / "redis.log", answers=lambda: _redis_answers(port, password)
     )
     process.start()
     try:
-        yield RedisServer(process, "127.0.0.1", port, password)
+        yield RedisServer(process, "127.0.0.1", port, password, passwords)
     finally:
         process.thaw()
         process.stop()
@@ -248,9 +266,10 @@ def clickhouse_server(tmp: Path) -> Iterator[ClickHouseServer]:
     program = find_program("clickhouse-server", "clickhouse-server")
     home = tmp / "clickhouse"
     home.mkdir()
-    port = free_port()
+    port, secure_port = free_port(), free_port()
     password = secrets.token_urlsafe(12)
-    (home / "config.xml").write_text(_CLICKHOUSE_CONFIG.format(home=home, port=port))
+    ca = write_server_certificate(home, "clickhouse")
+    (home / "config.xml").write_text(_CLICKHOUSE_CONFIG.format(home=home, port=port, secure_port=secure_port))
     (home / "users.xml").write_text(_CLICKHOUSE_USERS.format(password=password))
 
     def connect(database: str) -> clickhouse_driver.Client:
@@ -273,7 +292,7 @@ def clickhouse_server(tmp: Path) -> Iterator[ClickHouseServer]:
         client = connect("default")
         client.execute("CREATE DATABASE linkrift_analytics")
         client.disconnect()
-        yield ClickHouseServer(process, "127.0.0.1", port, "linkrift_analytics", "linkrift", password)
+        yield ClickHouseServer(process, "127.0.0.1", port, secure_port, ca, "linkrift_analytics", "linkrift", password)
     finally:
         process.thaw()
         process.stop()
@@ -314,6 +333,15 @@ _CLICKHOUSE_CONFIG = """<?xml version="1.0"?>
   <logger><level>warning</level><console>1</console></logger>
   <listen_host>127.0.0.1</listen_host>
   <tcp_port>{port}</tcp_port>
+  <tcp_port_secure>{secure_port}</tcp_port_secure>
+  <openSSL>
+    <server>
+      <certificateFile>{home}/clickhouse.pem</certificateFile>
+      <privateKeyFile>{home}/clickhouse.key</privateKeyFile>
+      <verificationMode>none</verificationMode>
+      <loadDefaultCAFile>false</loadDefaultCAFile>
+    </server>
+  </openSSL>
   <path>{home}/data/</path>
   <tmp_path>{home}/tmp/</tmp_path>
   <user_files_path>{home}/files/</user_files_path>

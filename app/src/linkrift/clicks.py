@@ -109,6 +109,16 @@ def decode(data: bytes | None) -> tuple[list[Click], list[tuple[Any, str]]]:
     return clicks, rejected
 
 
+def request_id_of(content: str) -> str:
+    """Return the request id of an event that cannot be read as a whole, as far as it has one."""
+    try:
+        document = json.loads(content)
+    except (ValueError, RecursionError):
+        return ""
+    found = document.get("request") if isinstance(document, dict) else None
+    return found[:REQUEST_ID_LENGTH] if isinstance(found, str) and found.isprintable() else ""
+
+
 def _click_or_error(document: Any) -> Click | MalformedEventError:
     try:
         return _click(document)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -19,6 +20,14 @@ from tools.testing.servers import (
     postgresql_server,
     redis_server,
 )
+from tools.testing.templating import render, role_variables
+
+
+def redis_rights() -> dict[str, str]:
+    """Return the rights that the platform's hosts give each service."""
+    version = subprocess.run(["redis-server", "--version"], capture_output=True, text=True, check=True).stdout
+    rights = render("{{ __redis_rights }}", role_variables("redis", __redis_program={"stdout": version}))
+    return {f"linkrift_{service}": str(words) for service, words in rights.items()}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -38,7 +47,7 @@ def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresqlS
 
 @pytest.fixture(scope="session")
 def redis_process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
-    with redis_server(tmp_path_factory.mktemp("redis")) as server:
+    with redis_server(tmp_path_factory.mktemp("redis"), users=redis_rights()) as server:
         yield server
 
 
@@ -62,7 +71,7 @@ async def redis(redis_process: RedisServer) -> AsyncIterator[Redis]:
 def environment(
     postgresql: PostgresqlServer, redis_process: RedisServer, clickhouse: ClickHouseServer, redis: Redis
 ) -> dict[str, str]:
-    """What a service needs to find the servers; LINKRIFT_DB_USER and _PASSWORD differ from service to service."""
+    """What a service needs to find the servers; users and passwords differ from service to service (`variables_of`)."""
     return {
         "LINKRIFT_ENV": "test",
         "LINKRIFT_DB_HOST": postgresql.host,
@@ -71,7 +80,7 @@ def environment(
         "LINKRIFT_DB_SSL_MODE": "verify-full",
         "LINKRIFT_DB_SSL_ROOT_CERT": str(postgresql.ca),
         "LINKRIFT_REDIS_URL": f"redis://{redis_process.host}:{redis_process.port}/0",
-        "LINKRIFT_REDIS_PASSWORD": redis_process.password,
+        **{f"REDIS_PASSWORD_{user}": password for user, password in redis_process.passwords.items()},
         "LINKRIFT_CLICKHOUSE_HOST": clickhouse.host,
         "LINKRIFT_CLICKHOUSE_PORT": str(clickhouse.port),
         "LINKRIFT_CLICKHOUSE_DATABASE": clickhouse.database,

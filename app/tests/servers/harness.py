@@ -32,19 +32,23 @@ from tools.testing.servers import PostgresqlServer
 MIGRATIONS = Path(__file__).parents[2] / "migrations"
 RELEASE = Release("1.2.3+0123456789ab", "1.2.3")
 DEADLINE_SECONDS = 20.0
+REDIS_PASSWORD = "REDIS_PASSWORD_"
 
 
 def variables_of(
     service: str, environment: dict[str, str], postgresql: PostgresqlServer, **more: str
 ) -> dict[str, str]:
-    """Return the environment of a service with its own role."""
+    """Return the environment of a service, with its own users of PostgreSQL and Redis."""
     role = f"linkrift_{service}"
+    others = {name: value for name, value in environment.items() if not name.startswith(REDIS_PASSWORD)}
     own = {
+        "LINKRIFT_REDIS_URL": environment["LINKRIFT_REDIS_URL"].replace("//", f"//{role}@"),
+        "LINKRIFT_REDIS_PASSWORD": environment[REDIS_PASSWORD + role],
         "LINKRIFT_DB_USER": role,
         "LINKRIFT_DB_PASSWORD": postgresql.passwords[role],
         f"LINKRIFT_{service.upper()}_PORT": str(free_port()),
     }
-    return {**environment, **own, **more}
+    return {**others, **own, **more}
 
 
 @dataclass

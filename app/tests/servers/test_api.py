@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import aiohttp
@@ -327,3 +328,44 @@ async def test_without_the_database_the_api_says_so_and_comes_back(
         else:
             process.thaw()
     assert (await owner.call("GET", "/links"))[0] == 200
+
+
+async def test_the_audit_log(environment: dict[str, str], postgresql: PostgresqlServer, tmp_path: Path) -> None:
+    path = tmp_path / "audit.log"
+    variables = variables_of("api", environment, postgresql, LINKRIFT_AUDIT_LOG=str(path))
+    secret = "a-secret-in-a-target"
+    async with running("api", variables) as api, aiohttp.ClientSession() as session:
+        somebody = Client(session, api.url, api)
+        email = f"{uuid.uuid4().hex}@example.test"
+        account = {"email": email, "password": PASSWORD}
+        await somebody.call("POST", "/auth/register", account, **{"X-Request-ID": "first"})
+        await somebody.call("POST", "/auth/register", account)
+        await somebody.call("POST", "/auth/login", {**account, "password": "not the right one"})
+        await somebody.call("POST", "/auth/login", {**account, "email": "nobody@example.test"})
+        _, token, _ = await somebody.call("POST", "/auth/login", account)
+        somebody.headers["Authorization"] = f"Bearer {token['access_token']}"
+        _, link, _ = await somebody.call("POST", "/links", {"url": f"https://example.com/?token={secret}"})
+        await somebody.call("PATCH", f"/links/{link['code']}", {"title": secret})
+        await somebody.call("PATCH", f"/links/{link['code']}", {"url": f"https://example.org/{secret}"})
+        await somebody.call("DELETE", f"/links/{link['code']}")
+    text = path.read_text()
+    for hidden in (secret, PASSWORD, "not the right one", email, "127.0.0.1", token["access_token"]):
+        assert hidden not in text
+    lines = [json.loads(line) for line in text.splitlines()]
+    assert [(line["action"], line["outcome"], line.get("target")) for line in lines] == [
+        ("account.register", "ok", None),
+        ("account.register", "address taken", None),
+        ("account.login", "wrong password", None),
+        ("account.login", "unknown address", None),
+        ("account.login", "ok", None),
+        ("link.create", "ok", "example.com"),
+        ("link.update", "ok", None),
+        ("link.update", "ok", "example.org"),
+        ("link.delete", "ok", None),
+    ]
+    owner = lines[0]["account"]
+    assert {line["account"] for line in lines} == {owner, None}
+    assert lines[0]["request_id"] == "first"
+    assert {line["code"] for line in lines[5:]} == {link["code"]}
+    assert lines[6]["fields"] == ["title"]
+    assert lines[0]["network"] == "127.0.0.0"

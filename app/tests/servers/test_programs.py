@@ -267,7 +267,7 @@ async def test_a_worker_killed_between_insert_and_acknowledgement_counts_once(
         commands=["-xack", "-xdel"],
     )
     taker = variables | {
-        "LINKRIFT_REDIS_URL": variables["LINKRIFT_REDIS_URL"].replace("redis://", "redis://taker:taken@"),
+        "LINKRIFT_REDIS_URL": environment["LINKRIFT_REDIS_URL"].replace("redis://", "redis://taker:taken@"),
         "LINKRIFT_REDIS_PASSWORD": "",
     }
     for start in range(0, len(clicks), 50):

@@ -23,7 +23,7 @@ from linkrift.redirect.buffer import ClickBuffer, RawClick
 from linkrift.redirect.cache import MemoryCache
 from linkrift.redirect.lookup import Lookup, LookupUnavailableError
 from linkrift.redirect.tally import Tally
-from linkrift.redirect.visitors import VisitorNetworks, referrer_host
+from linkrift.visitors import VisitorNetworks, referrer_host
 
 TRUSTED = (ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("fd00::/8"))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import UUID
 
 from aiohttp import web
@@ -12,6 +13,7 @@ from pydantic import BaseModel
 from linkrift import codes
 from linkrift.api import cursors, targets
 from linkrift.api.accounts import Accounts, EmailTakenError
+from linkrift.api.audit import AuditLog
 from linkrift.api.invalidation import Invalidation
 from linkrift.api.models import Account, Credentials, Link, LinkChange, LinkPage, NewLink, Stats, Token, utc
 from linkrift.api.passwords import Passwords
@@ -59,6 +61,7 @@ class Handlers:
         tokens: Tokens,
         invalidation: Invalidation,
         clickhouse: ClickHouse,
+        audit: AuditLog,
         public_url: str,
         own_host: str,
     ) -> None:
@@ -68,6 +71,7 @@ class Handlers:
         self._tokens = tokens
         self._invalidation = invalidation
         self._clickhouse = clickhouse
+        self._audit = audit
         self._public_url = public_url
         self._own_host = own_host
 
@@ -133,7 +137,9 @@ class Handlers:
         try:
             user_id = await self._accounts.create(body.email, password_hash)
         except EmailTakenError as error:
+            self._audit.record(request, "account.register", outcome="address taken")
             raise ApiError(409, "There is an account with this address.") from error
+        self._audit.record(request, "account.register", account=user_id)
         token, expiry = self._tokens.issue(user_id), self._tokens.expiry
         return _json(Account(id=user_id, email=body.email, access_token=token, expires_in=expiry), 201)
 
@@ -144,7 +150,12 @@ class Handlers:
         known = account is not None and account.is_active
         right = await self._passwords.verify(account.password_hash if account and known else None, body.password)
         if account is None or not right:
+            reason = "unknown address" if account is None else "wrong password" if known else "account is off"
+            self._audit.record(
+                request, "account.login", outcome=reason, account=None if account is None else account.id
+            )
             raise ApiError(401, "Address or password is wrong.", headers={"WWW-Authenticate": "Bearer"})
+        self._audit.record(request, "account.login", account=account.id)
         return _json(Token(access_token=self._tokens.issue(account.id), expires_in=self._tokens.expiry))
 
     async def create_link(self, request: web.Request, owner: UUID) -> web.Response:
@@ -159,6 +170,7 @@ class Handlers:
             raise ApiError(409, "This code is taken.") from error
         except OwnerGoneError as error:
             raise ApiError(401, "The account is gone.", headers={"WWW-Authenticate": "Bearer"}) from error
+        self._audit.record(request, "link.create", account=owner, code=link.short_code, target=_host_of(url))
         # The redirect processes may remember that there was no such link.
         await self._invalidation.announce(link.short_code, link.state())
         response = _json(self._present(link), 201)
@@ -196,12 +208,16 @@ class Handlers:
                 raise _invalid(field, "must not be null")
             changes[_COLUMN_OF[field]] = self._target(value) if field == "url" else value
         link = _found(await self._links.change(owner, request.match_info["code"], changes))
+        changed = {"target": _host_of(link.original_url)} if "original_url" in changes else {}
+        fields = sorted(body.model_fields_set)
+        self._audit.record(request, "link.update", account=owner, code=link.short_code, fields=fields, **changed)
         await self._invalidation.announce(link.short_code, link.state())
         return _json(self._present(link))
 
     async def delete_link(self, request: web.Request, owner: UUID) -> web.Response:
         """Delete a link."""
         link = _found(await self._links.delete(owner, request.match_info["code"]))
+        self._audit.record(request, "link.delete", account=owner, code=link.short_code)
         await self._invalidation.announce(link.short_code, link.state())
         return web.Response(status=204)
 
@@ -242,6 +258,11 @@ def _found(link: StoredLink | None) -> StoredLink:
     if link is None:
         raise ApiError(404, "You have no such link.")
     return link
+
+
+def _host_of(url: str) -> str:
+    """Return a target's host: of the rest, a query may hold what is none of the log's business."""
+    return urlsplit(url).hostname or ""
 
 
 def _invalid(field: str, message: str) -> ApiError:

@@ -11,6 +11,7 @@ from linkrift import metrics, tasks
 from linkrift.admission import Admission
 from linkrift.api import openapi
 from linkrift.api.accounts import Accounts
+from linkrift.api.audit import AuditLog
 from linkrift.api.handlers import Handlers
 from linkrift.api.invalidation import Invalidation
 from linkrift.api.middleware import Surroundings
@@ -27,6 +28,7 @@ from linkrift.operations import OPERATIONS_PATHS, Operations
 from linkrift.postgres import Database
 from linkrift.redis_client import connect
 from linkrift.release import Release
+from linkrift.visitors import VisitorNetworks
 
 CLICKHOUSE_THREADS = 4
 CLICKHOUSE_SECONDS = 10.0
@@ -46,6 +48,11 @@ class ApiService:
         )
         self._passwords = Passwords()
         self._invalidation = Invalidation(self._redis)
+        self._audit = AuditLog(
+            settings.audit_log,
+            VisitorNetworks(settings.trusted_proxies),
+            {"slot": settings.process.slot, "version": release.id},
+        )
         self._tasks: list[asyncio.Task[None]] = []
         self.activity = Activity()
         self.health = Health(
@@ -63,6 +70,7 @@ class ApiService:
             tokens=Tokens(settings.jwt_secret, settings.jwt_previous_secret, settings.jwt_expiry),
             invalidation=self._invalidation,
             clickhouse=self._clickhouse,
+            audit=self._audit,
             public_url=settings.public_url,
             own_host=settings.own_host,
         )
@@ -88,8 +96,9 @@ class ApiService:
         await self._database.open()
 
     async def flush(self, deadline_seconds: float) -> None:
-        """Announce the changed links that were not announced yet."""
+        """Write what waits for the audit log, and announce the changed links that were not announced yet."""
         await tasks.end(self._tasks)
+        await self._audit.flush(deadline_seconds / 2)
         await self._invalidation.flush(deadline_seconds)
 
     async def close(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from linkrift.environment import Environment, Network
@@ -33,6 +34,7 @@ class ApiSettings:
         public_url: origin of short URLs.
         rate_limit_requests: requests that a client may send within rate_limit_window.
         trusted_proxies: the networks whose X-Forwarded-For is believed.
+        audit_log: the audit log's file; None: it goes to the service's own log.
     """
 
     process: ProcessSettings
@@ -46,6 +48,7 @@ class ApiSettings:
     rate_limit_requests: int = 100
     rate_limit_window: float = 60.0
     trusted_proxies: tuple[Network, ...] = ()
+    audit_log: Path | None = None
 
     @property
     def own_host(self) -> str:
@@ -75,6 +78,7 @@ def read_settings(variables: Mapping[str, str] | None = None) -> ApiSettings:
         rate_limit_requests=environment.integer("LINKRIFT_RATE_LIMIT_REQUESTS", 100, minimum=1, maximum=1_000_000),
         rate_limit_window=environment.duration("LINKRIFT_RATE_LIMIT_WINDOW", 60.0, minimum=1.0, maximum=86400.0),
         trusted_proxies=environment.networks("LINKRIFT_TRUSTED_PROXIES"),
+        audit_log=environment.path("LINKRIFT_AUDIT_LOG"),
     )
     environment.finish()
     return settings

@@ -14,8 +14,8 @@ from redis.asyncio import Redis
 
 from linkrift import metrics
 from linkrift.clicks import EVENTS_PER_ENTRY, USER_AGENT_LENGTH, Click, encode
-from linkrift.redirect.visitors import VisitorNetworks, referrer_host
 from linkrift.redis_client import CLICK_STREAM, REDIS_ERRORS
+from linkrift.visitors import VisitorNetworks, referrer_host
 
 LOG = logging.getLogger(__name__)
 

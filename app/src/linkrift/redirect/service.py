@@ -22,11 +22,11 @@ from linkrift.redirect.invalidation import listen
 from linkrift.redirect.lookup import Lookup, LookupUnavailableError
 from linkrift.redirect.settings import RedirectSettings
 from linkrift.redirect.tally import Tally
-from linkrift.redirect.visitors import VisitorNetworks
 from linkrift.redis_client import connect
 from linkrift.release import Release
 from linkrift.request_ids import HEADER as REQUEST_ID
 from linkrift.request_ids import RequestIds
+from linkrift.visitors import VisitorNetworks
 
 LOG = logging.getLogger(__name__)
 
@@ -51,6 +51,8 @@ class RedirectService:
         self._networks = VisitorNetworks(settings.trusted_proxies)
         self._clicks = ClickBuffer(self._click_redis, self._networks, size=settings.click_buffer_size)
         self._tally = Tally()
+        # Asked once: a log line for each request costs half of what a request does.
+        self._logs_requests = LOG.isEnabledFor(logging.DEBUG)
         self._memory_hits = 0
         self._answers = Answers(release.id)
         self._version = release.id
@@ -132,7 +134,11 @@ class RedirectService:
             status, answer = self._answer(request, entry, code, request_id)
         else:
             status, answer = await self._answer_from_stores(request, code, request_id)
-        self._tally.add(method, status, time.monotonic() - started)
+        seconds = time.monotonic() - started
+        self._tally.add(method, status, seconds)
+        if self._logs_requests:
+            fields = {"method": method, "status": status, "code": code, "request_id": request_id}
+            LOG.debug("request", extra={**fields, "duration_ms": round(seconds * 1000, 3)})
         return answer
 
     def _answer(self, request: web.BaseRequest, entry: Entry, code: str, request_id: str) -> tuple[int, Answer]:

@@ -6,12 +6,12 @@ import asyncio
 import itertools
 import logging
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from linkrift import metrics, tasks
 from linkrift.clickhouse import ClickHouse, ClickHouseAwayError
-from linkrift.clicks import COLUMNS, EVENTS_PER_ENTRY
+from linkrift.clicks import COLUMNS, EVENTS_PER_ENTRY, request_id_of
 from linkrift.redis_client import REDIS_ERRORS
 from linkrift.worker.queue import ClickQueue, StreamEntry
 
@@ -23,8 +23,17 @@ INSERT = f"INSERT INTO clicks ({', '.join(COLUMNS)}) VALUES"
 POLL_SECONDS = 0.2
 # How long taken batches may still be stored after that; what is left is another worker's, later.
 FINISH_SECONDS = 10.0
+# Of the events of a batch that cannot be read, as many are logged one by one.
+REJECTIONS_LOGGED = 10
 RETRY_FIRST_SECONDS = 0.2
 RETRY_MOST_SECONDS = 5.0
+
+
+def _rejections(entries: Iterable[StreamEntry]) -> Iterator[dict[str, str]]:
+    """Say of each event that cannot be read where it is, why, and which request it came with."""
+    for entry in entries:
+        for content, reason in entry.rejected:
+            yield {"entry": entry.id.decode(), "reason": reason, "request_id": request_id_of(content)}
 
 
 @dataclass
@@ -199,6 +208,11 @@ class Consumer:
         metrics.CLICKS_REJECTED.inc(rejected)
         if rejected:
             LOG.error("click events set aside: they cannot be read", extra={"events": rejected})
+            for fields in itertools.islice(_rejections(batch.entries), REJECTIONS_LOGGED):
+                LOG.error("click event set aside", extra=fields)
+        if LOG.isEnabledFor(logging.DEBUG):
+            for click in (click for entry in batch.entries for click in entry.clicks):
+                LOG.debug("click stored", extra={"request_id": click.request_id, "event_id": click.event_id})
 
     async def _insert(self, rows: Sequence[tuple[object, ...]]) -> None:
         pause = RETRY_FIRST_SECONDS
