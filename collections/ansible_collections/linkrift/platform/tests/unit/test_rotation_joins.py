@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from ansible_collections.linkrift.platform.plugins.filter.rotation_joins import rotation_joins
 from ansible_collections.linkrift.platform.plugins.filter.rotation_leaves import rotation_leaves
+from ansible_collections.linkrift.platform.plugins.filter.rotation_missing import rotation_missing
 from ansible_collections.linkrift.platform.plugins.filter.rotation_returns import rotation_returns
 
 SLOTS = {"app1": {"redirect": {"slot": "blue"}}, "app2": {"redirect": {"slot": "green"}, "worker": {"slot": "blue"}}}
@@ -62,3 +65,27 @@ def test_live_slots_of_a_host_return_and_the_others_rest() -> None:
         {"service": "redirect", "host": "app1", "slot": "green", "state": "ready"},
         {"service": "redirect", "host": "app1", "slot": "blue", "state": "maint"},
     ]
+
+
+def test_servers_that_should_serve_and_do_not_are_named() -> None:
+    def server(host: str, state: str, takes: bool) -> dict[str, Any]:
+        return {
+            "host": host,
+            "state": state,
+            "takes_traffic": takes,
+            "status": "UP" if takes else "DOWN",
+            "check_status": "L4TOUT",
+            "check_detail": "",
+        }
+
+    rotation = {
+        "redirect": {
+            "servers": {
+                "app1-blue": server("app1", "ready", False),
+                "app2-blue": server("app2", "ready", True),
+                "app3-blue": server("app3", "drain", False),
+            }
+        }
+    }
+    assert rotation_missing(rotation) == ["redirect/app1-blue is DOWN (L4TOUT)"]
+    assert rotation_missing(rotation, "app1") == []
