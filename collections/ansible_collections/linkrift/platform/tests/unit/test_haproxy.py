@@ -231,3 +231,63 @@ def test_workers_need_a_master() -> None:
     haproxy = Haproxy(Socket("none"), None)
     assert not haproxy.has_master
     assert haproxy.workers() is None
+
+
+CERTIFICATE = """\
+Filename: /etc/haproxy/certs/linkrift.pem
+Status: Used
+Serial: 0f96F477EB
+notAfter: Dec 22 04:04:31 2026 GMT
+SHA1 FingerPrint: D91F9EC846687A6CE6D7D8CB5BAE487A0F93916E
+Subject: /CN=t1
+"""
+
+
+class Script(Socket):
+    """A socket that gives scripted answers and remembers what it was asked."""
+
+    def __init__(self, *answers: str) -> None:
+        super().__init__("script")
+        self.answers = list(answers)
+        self.asked: list[str] = []
+
+    def _exchange(self, text: str, shown: str) -> str:
+        assert "KEY" not in shown
+        self.asked.append(text)
+        return self.answers.pop(0)
+
+
+def test_certificate_that_is_loaded() -> None:
+    loaded = Haproxy(Script(CERTIFICATE), None).certificate("/etc/haproxy/certs/linkrift.pem")
+    assert loaded
+    assert (loaded.serial, loaded.fingerprint) == ("0F96F477EB", "D91F9EC846687A6CE6D7D8CB5BAE487A0F93916E")
+    unknown = "Can't display the certificate: Not found or the certificate is a bundle!\n\n"
+    assert Haproxy(Script(unknown), None).certificate("/x") is None
+
+
+def test_certificate_is_set_and_committed() -> None:
+    script = Script("Transaction created for certificate /x!\n", "Committing /x.\nSuccess!\n")
+    Haproxy(script, None).load_certificate("/x", "PEM KEY\n")
+    assert script.asked == ["set ssl cert /x <<\nPEM KEY\n\n", "commit ssl cert /x\n"]
+
+
+@pytest.mark.parametrize("answers", [["unable to load"], ["Transaction updated", "Failed!"]])
+def test_certificate_that_is_not_taken_is_aborted(answers: list[str]) -> None:
+    script = Script(*answers, "Transaction aborted")
+    with pytest.raises(HaproxyError, match=rf"does not take the certificate for /x: {answers[-1]}"):
+        Haproxy(script, None).load_certificate("/x", "PEM KEY\n")
+    assert script.asked[-1] == "abort ssl cert /x\n"
+
+
+def test_patterns_are_replaced_in_one_step() -> None:
+    assert Haproxy(Script("0x5574 10.0.0.0/8\n0x5575 2001:db8::/32\n\n"), None).patterns("/x") == [
+        "10.0.0.0/8",
+        "2001:db8::/32",
+    ]
+    assert Haproxy(Script("Unknown ACL identifier. Please use #<id> or <file>.\n"), None).patterns("/x") is None
+    script = Script("New version created: 7\n", "\n", "\n", "\n")
+    Haproxy(script, None).replace_patterns("/x", [f"10.0.{number}.0/24" for number in range(60)])
+    assert [text.count("add acl @7 /x 10.") for text in script.asked] == [0, 50, 10, 0]
+    assert script.asked[-1] == "commit acl @7 /x\n"
+    with pytest.raises(HaproxyError, match="does not prepare /x: Unknown ACL"):
+        Haproxy(Script("Unknown ACL identifier."), None).replace_patterns("/x", [])
