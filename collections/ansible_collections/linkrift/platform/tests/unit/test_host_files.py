@@ -177,10 +177,11 @@ def test_a_user_that_is_missing_is_said(run: Run, tmp_path: Path) -> None:
 
 
 def test_a_half_written_file_is_never_seen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def full_disk(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
     (tmp_path / "a").write_text("before")
-    monkeypatch.setattr(
-        _host_files.os, "fsync", lambda _: (_ for _ in ()).throw(OSError(28, "No space left on device"))
-    )
+    monkeypatch.setattr(_host_files.os, "fsync", full_disk)
     with pytest.raises(OSError, match="No space"):
         _host_files.put(tmp_path / "a", "after", os.getuid(), os.getgid(), 0o644)
     assert [path.name for path in tmp_path.iterdir()] == ["a"]

@@ -265,7 +265,7 @@ def test_an_earlier_change_is_left_the_time_it_has(layout: Layout) -> None:
     assert len(waits) == 3
     change(layout, Commands())
     with pytest.raises(SshdError, match="longer than 0 s"):
-        _sshd.settle(layout, Commands(systemctl="active\ninactive\n"), 0, pause=lambda _: None)
+        _sshd.settle(layout, Commands(systemctl="active\ninactive\n"), 0, pause=waits.append)
 
 
 def test_only_a_fresh_connection_to_the_port_proves_anything() -> None:
