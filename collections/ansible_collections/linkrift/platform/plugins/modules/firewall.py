@@ -13,7 +13,7 @@ author:
   - Linkrift Platform Team (@linkrift)
 description:
   - Makes C(ufw) active with exactly the rules that are listed, incoming and routed traffic denied by default, outgoing
-    allowed. Rules that are not listed are deleted, after new ones were added, so that what stays open never closes.
+    allowed, and what is refused is logged at the lowest level. Rules that are not listed are deleted, after new ones were added, so that what stays open never closes.
   - Rules stay as ufw's own, for C(ufw status) to show.
   - The answer of one module for all rules takes one look at the host; a task for each rule would take a second each.
 attributes:
@@ -103,6 +103,7 @@ from ansible_collections.linkrift.platform.plugins.module_utils._firewall import
 )
 
 DEFAULTS = Path("/etc/default/ufw")
+STATE = Path("/etc/ufw/ufw.conf")
 # (direction, its setting in DEFAULTS, the setting's value, the policy's name for the command)
 POLICIES = (
     ("incoming", "DEFAULT_INPUT_POLICY", "drop", "deny"),
@@ -140,6 +141,9 @@ class Ufw:
             for direction, setting, value, policy in POLICIES
             if found.get(setting) != value
         )
+        # Enough to see who was refused, and not every packet of an attack.
+        if STATE.is_file() and parse_settings(STATE.read_text(encoding="utf-8")).get("LOGLEVEL") != "low":
+            missing.append(("refusals logged", ["logging", "low"]))
         if not self.path or "Status: active" not in self("status").splitlines():
             missing.append(("firewall enabled", ["--force", "enable"]))
         return missing

@@ -34,8 +34,10 @@ class Host:
     def __init__(self, directory: Path) -> None:
         self.directory = directory
         self.defaults = directory / "defaults"
+        self.state = directory / "ufw.conf"
         (directory / "ufw").write_text(UFW)
         (directory / "ufw").chmod(0o755)
+        self.state.write_text("ENABLED=yes\nLOGLEVEL=low\n")
         self.set(["allow 22/tcp comment 'ssh'"])
 
     def set(self, rules: list[str], *, active: bool = True, defaults: str = READY) -> None:
@@ -54,6 +56,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Host:
     made = Host(tmp_path)
     monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
     monkeypatch.setattr(firewall, "DEFAULTS", made.defaults)
+    monkeypatch.setattr(firewall, "STATE", made.state)
     return made
 
 
@@ -74,6 +77,12 @@ def test_nothing_to_do(host: Host, run: Run) -> None:
     answer = run(SSH)
     assert (answer["changed"], answer["added"], answer["deleted"], answer["settings"]) == (False, [], [], [])
     assert host.calls == []
+
+
+def test_refusals_are_logged_sparingly(host: Host, run: Run) -> None:
+    host.state.write_text("ENABLED=yes\nLOGLEVEL=full\n")
+    assert run(SSH)["settings"] == ["refusals logged"]
+    assert host.calls == ["logging low"]
 
 
 def test_a_new_host(host: Host, run: Run) -> None:
