@@ -18,8 +18,6 @@ MASKED = ("econ", "eresp", "wretr", "wredis", "hrsp_5xx")
 @functools.cache
 def results() -> dict[str, Any]:
     path = find_lab().directory / "life.json"
-    if not path.exists():
-        pytest.skip("life.yml did not run")
     return cast("dict[str, Any]", json.loads(path.read_text(encoding="utf-8")))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 
 import pytest
@@ -32,15 +33,23 @@ asyncio.run(main())
 """
 
 
+@functools.cache
+def live_ports(name: str) -> set[int]:
+    """The ports of the slots that balancers send to on an app host."""
+    links = get_host(name).check_output("readlink /opt/linkrift/api/live /opt/linkrift/redirect/live").split()
+    return {
+        PORTS[service][("blue", "green").index(slot)] for service, slot in zip(("api", "redirect"), links, strict=True)
+    }
+
+
 def may_reach(source: str, target: str, port: int, address: str) -> bool:
     """Say whether the design opens the port of the target to the source (and something listens there)."""
-    # Slots listen on the one address that balancers send to, linkrift_address; redirect was switched to green.
-    slots = {8080, 8181} if ":" not in address else set()
     return (
         (target == "lb1" and port in {80, 443})
         or (target == "data1" and port in {5432, 6379, CLICKHOUSE} and source in APP_HOSTS)
         or (target == "ops1" and port == 8443 and source in APP_HOSTS)
-        or (target in APP_HOSTS and source == "lb1" and port in slots)
+        # Slots listen on the one address that balancers send to, linkrift_address.
+        or (target in APP_HOSTS and source == "lb1" and ":" not in address and port in live_ports(target))
     )
 
 

@@ -128,6 +128,7 @@ Host *
   StrictHostKeyChecking yes
   PasswordAuthentication no
   ConnectTimeout 10
+  LogLevel ERROR
 """
     )
     return "\n".join(parts)
