@@ -13,7 +13,8 @@ author:
   - Linkrift Platform Team (@linkrift)
 description:
   - Makes C(ufw) active with exactly the rules that are listed, incoming and routed traffic denied by default, outgoing
-    allowed, and what is refused is logged at the lowest level. Rules that are not listed are deleted, after new ones were added, so that what stays open never closes.
+    allowed, and what is refused is logged at the lowest level.
+  - Rules that are not listed are deleted, after new ones were added, so that what stays open never closes.
   - Rules stay as ufw's own, for C(ufw status) to show.
   - The answer of one module for all rules takes one look at the host; a task for each rule would take a second each.
 attributes:
