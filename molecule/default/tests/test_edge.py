@@ -131,8 +131,8 @@ def test_no_line_is_lost_while_the_log_is_rotated(lab: Lab) -> None:
     load = (
         "import http.client, ssl, sys, time; c = ssl.create_default_context(); c.check_hostname = False;"
         "c.verify_mode = ssl.CERT_NONE; h = http.client.HTTPSConnection(sys.argv[1], context=c);"
-        "[(h.request('GET', '/' + sys.argv[2], headers={'Host': sys.argv[3]}), h.getresponse().read(), time.sleep(0.005))"
-        " for _ in range(400)]"
+        "[(h.request('GET', '/' + sys.argv[2], headers={'Host': sys.argv[3]}), h.getresponse().read(),"
+        " time.sleep(0.005)) for _ in range(400)]"
     )
     unit = f"linkrift-load-{marker}"
     words = "systemd-run --quiet --collect --unit=%s python3 -c %s %s %s %s"
