@@ -88,7 +88,7 @@ class Connection:
             length = int(rest)
             return None if length < 0 else self._file.read(length + 2)[:-2].decode("utf-8", "replace")
         if kind == b"*":
-            return [self._read() for _ in range(int(rest))]
+            return [self._read() for _dummy in range(int(rest))]
         return rest.decode("utf-8", "replace")
 
 

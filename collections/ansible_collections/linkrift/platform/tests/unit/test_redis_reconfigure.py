@@ -33,9 +33,9 @@ class FakeRedis(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
 
     def answer(self, words: list[str]) -> bytes:
         self.calls.append(words)
-        match [words[0], *words[1:2]]:
-            case ["AUTH", _]:
-                return b"+OK\r\n" if words[2] == "good" else b"-WRONGPASS no\r\n"
+        if words[0] == "AUTH":
+            return b"+OK\r\n" if words[2] == "good" else b"-WRONGPASS no\r\n"
+        match words[:2]:
             case ["CONFIG", "GET"]:
                 return bulk([words[2], self.settings[words[2]]] if words[2] in self.settings else [])
             case ["CONFIG", "SET"]:
@@ -66,7 +66,7 @@ class Handler(socketserver.StreamRequestHandler):
         assert isinstance(server, FakeRedis)
         while line := self.rfile.readline():
             words = []
-            for _ in range(int(line[1:])):
+            for _dummy in range(int(line[1:])):
                 length = int(self.rfile.readline()[1:])
                 words.append(self.rfile.read(length + 2)[:-2].decode())
             self.wfile.write(server.answer(words))
@@ -127,9 +127,14 @@ def test_users_change_and_go(server: FakeRedis, run: Run, tmp_path: Path) -> Non
     wished = "user linkrift_api on #bb #cc ~linkrift:link:* -@all +get (%W~linkrift:clicks -@all +xadd)\n"
     (tmp_path / "users.acl").write_text("user default off -@all\nuser linkrift_admin on #aa ~* -@all +@all\n" + wished)
     assert run()["users"] == ["linkrift_api", "gone"]
-    assert next(
-        words for words in server.calls if words[2:3] == ["linkrift_api"]
-    )[:6] == ["ACL", "SETUSER", "linkrift_api", "reset", "on", "#bb"]
+    assert next(words for words in server.calls if words[2:3] == ["linkrift_api"])[:6] == [
+        "ACL",
+        "SETUSER",
+        "linkrift_api",
+        "reset",
+        "on",
+        "#bb",
+    ]
     assert "(%W~linkrift:clicks -@all +xadd)" in server.users["linkrift_api"]
     assert sorted(server.users) == ["default", "linkrift_admin", "linkrift_api"]
     assert not run()["changed"]

@@ -1,0 +1,181 @@
+"""What installations say of their stores becomes what services and stores get: rendered as Ansible does."""
+
+from __future__ import annotations
+
+from typing import Any
+from xml.etree import ElementTree
+
+import pytest
+import yaml
+
+from tools.testing.templating import ROOT, load, render, render_file, role_variables
+
+SITE = ROOT / "playbooks/group_vars/all.yml"
+SECRETS = {
+    f"{store}_{user}_password": f"password-of-{store}-{user}"
+    for store in ("postgresql", "redis", "clickhouse")
+    for user in ("owner", "api", "redirect", "worker", "admin")
+} | {"jwt_secret": "x" * 32}
+REDIS_7 = {"stdout": "Redis server v=7.0.15 sha=00000000:0 malloc=jemalloc-5.3.0 bits=64 build=ae4d7c971a948f0"}
+
+
+def site(**more: Any) -> dict[str, Any]:
+    """Return the variables of an installation without hosts, with others on top."""
+    hosts = {"groups": {}, "hostvars": {}, "group_names": [], "inventory_hostname": "h"}
+    return {**load(SITE), **hosts, "linkrift_domain": "example.com", "linkrift_secrets": SECRETS, **more}
+
+
+def environment(service: str, **more: Any) -> dict[str, Any]:
+    """Return what a service gets."""
+    variables = site(service_name=service, **more)
+    return {**render("{{ service_environment }}", variables), **render("{{ service_secrets }}", variables)}
+
+
+def test_our_own_stores() -> None:
+    api = environment("api")
+    assert api["LINKRIFT_REDIS_URL"] == "redis://linkrift_api@redis.linkrift.internal:6379/0"
+    assert api["LINKRIFT_REDIS_PASSWORD"] == "password-of-redis-api"
+    assert api["LINKRIFT_REDIS_CA_FILE"] == ""
+    assert (api["LINKRIFT_CLICKHOUSE_PORT"], api["LINKRIFT_CLICKHOUSE_SECURE"]) == (9000, False)
+    assert api["LINKRIFT_CLICKHOUSE_USER"] == "linkrift_api"
+    assert api["LINKRIFT_AUDIT_LOG"] == "/var/log/linkrift/audit.log"
+    assert "LINKRIFT_AUDIT_LOG" not in environment("redirect")
+    assert environment("worker")["LINKRIFT_CLICKHOUSE_USER"] == "linkrift_worker"
+
+
+def test_tls() -> None:
+    worker = environment("worker", linkrift_tls={"redis": True, "clickhouse": True})
+    assert worker["LINKRIFT_REDIS_URL"] == "rediss://linkrift_worker@redis.linkrift.internal:6379/0"
+    assert worker["LINKRIFT_REDIS_CA_FILE"] == worker["LINKRIFT_CLICKHOUSE_CA_FILE"] == "/etc/linkrift/tls/ca.pem"
+    assert (worker["LINKRIFT_CLICKHOUSE_PORT"], worker["LINKRIFT_CLICKHOUSE_SECURE"]) == (9440, True)
+
+
+def test_external_stores() -> None:
+    external = {
+        "postgresql": {"host": "pg.example.net", "port": 6432, "database": "links", "ca_path": "/etc/ssl/pg.pem"},
+        "redis": {"addresses": ["192.0.2.7"], "tls": True, "users": {"api": "svc api"}},
+        "clickhouse": {"host": "ch.example.net", "port": 9440, "tls": True},
+    }
+    api = environment("api", linkrift_external=external)
+    assert (api["LINKRIFT_DB_HOST"], api["LINKRIFT_DB_PORT"], api["LINKRIFT_DB_NAME"]) == (
+        "pg.example.net",
+        6432,
+        "links",
+    )
+    assert (api["LINKRIFT_DB_SSL_MODE"], api["LINKRIFT_DB_SSL_ROOT_CERT"]) == ("verify-full", "/etc/ssl/pg.pem")
+    assert api["LINKRIFT_REDIS_URL"] == "rediss://svc%20api@redis.linkrift.internal:6379/0"
+    assert (api["LINKRIFT_CLICKHOUSE_HOST"], api["LINKRIFT_CLICKHOUSE_PORT"]) == ("ch.example.net", 9440)
+    variables = site(service_name="api", linkrift_external=external)
+    assert render("{{ service_schema_host }}:{{ service_schema_port }}/{{ service_schema_database }}", variables) == (
+        "pg.example.net:6432/links"
+    )
+    assert render("{{ base_internal_addresses }}", variables) == {"db": [], "redis": ["192.0.2.7"], "clickhouse": []}
+
+
+def redis(**more: Any) -> dict[str, Any]:
+    """Return role redis's variables on a host."""
+    facts = {"memtotal_mb": 4096}
+    return role_variables(
+        "redis",
+        __redis_program=REDIS_7,
+        ansible_facts=facts,
+        group_names=["redis_hosts"],
+        linkrift_secrets=SECRETS,
+        **more,
+    )
+
+
+def test_redis_users_and_the_passwords_that_retire() -> None:
+    variables = redis(redis_retiring_passwords={"api": ["an-older-password"]})
+    users = dict(line.split(" ", 2)[1:] for line in render_file("redis", "users.acl.j2", variables).splitlines())
+    assert users["default"] == "off -@all"
+    assert users["linkrift_api"].count("#") == 2
+    assert users["linkrift_redirect"].count("#") == 1
+    assert "password" not in str(users)
+    legacy = render_file("redis", "users.acl.j2", redis(redis_legacy_password="the-one-of-before")).splitlines()[0]
+    assert legacy.startswith("user default on #")
+    assert "+flushall" not in legacy
+    assert "+@all" not in legacy
+
+
+@pytest.mark.parametrize(
+    ("version", "channels", "selectors", "setinfo"),
+    [
+        ("6.0.16", False, False, False),
+        ("6.2.1", True, False, False),
+        ("7.0.15", True, True, False),
+        ("8.0.2", True, True, True),
+    ],
+)
+def test_redis_rights_are_said_as_each_version_understands_them(
+    version: str, channels: bool, selectors: bool, setinfo: bool
+) -> None:
+    variables = redis() | {"__redis_program": {"stdout": f"Redis server v={version} sha=0"}}
+    text = render_file("redis", "users.acl.j2", variables)
+    assert (" &" in text, "(%W~" in text, "+client|setinfo" in text) == (channels, selectors, setinfo)
+
+
+def test_redis_by_tls_has_no_plain_port() -> None:
+    lines = render_file("redis", "redis.conf.j2", redis(redis_tls=True, redis_listen_addresses=["::1"])).splitlines()
+    assert {"port 0", "tls-port 6379", "tls-auth-clients no"} <= set(lines)
+    plain = render_file("redis", "redis.conf.j2", redis(redis_listen_addresses=["::1"])).splitlines()
+    assert {"port 6379", "tls-port 0", "maxmemory 1920mb"} <= set(plain)
+
+
+@pytest.mark.parametrize("repository", [{}, {"uris": ["https://packages.example/deb"]}])
+def test_clickhouse_users_for_both_formats(repository: dict[str, Any]) -> None:
+    variables = role_variables(
+        "clickhouse",
+        clickhouse_repository=repository,
+        clickhouse_memory_mb=4096,
+        clickhouse_access=[{"user": "api", "networks": ["192.0.2.0/24"]}],
+        linkrift_secrets=SECRETS,
+        groups={},
+        hostvars={},
+    )
+    users = ElementTree.fromstring(render_file("clickhouse", "users.xml.j2", variables))
+    plain = render_file("clickhouse", "config.xml.j2", variables | {"clickhouse_listen_addresses": []})
+    config = ElementTree.fromstring(plain)
+    assert users.tag == config.tag == ("clickhouse" if repository else "yandex")
+    api, worker, admin = (users.find(f"users/linkrift_{name}") for name in ("api", "worker", "admin"))
+    assert api is not None
+    assert worker is not None
+    assert admin is not None
+    assert [network.text for network in api.findall("networks/ip")] == ["127.0.0.1", "::1", "192.0.2.0/24"]
+    assert [network.text for network in admin.findall("networks/ip")] == ["127.0.0.1", "::1"]
+    assert users.findtext("profiles/linkrift_api/readonly") == "2"
+    grants = api.findtext("grants/query")
+    assert grants == ("GRANT SELECT ON linkrift_analytics.*" if repository else None)
+    assert (api.find("allow_databases") is None) == bool(repository)
+    assert (config.find("query_log/ttl") is not None) == bool(repository)
+    tls = render_file(
+        "clickhouse", "config.xml.j2", variables | {"clickhouse_listen_addresses": [], "clickhouse_tls": True}
+    )
+    assert '<tcp_port remove="remove"/>' in tls
+    assert "<tcp_port_secure>9440<" in tls
+
+
+def test_postgresqls_settings() -> None:
+    variables = role_variables(
+        "postgresql",
+        postgresql_memory_mb=8192,
+        postgresql_listen_addresses=["localhost"],
+        postgresql_version=17,
+        postgresql_settings={"work_mem": "9MB"},
+    )
+    text = render_file("postgresql", "linkrift.conf.j2", variables)
+    settings = dict(line.split(" = ", 1) for line in text.splitlines() if " = " in line)
+    assert settings["shared_buffers"] == "2048MB"
+    assert settings["work_mem"] == "'9MB'", "an installation's own come last, and win"
+    assert settings["shared_preload_libraries"] == "'pg_stat_statements'"
+    assert "auto_explain" not in text
+    slow = render_file("postgresql", "linkrift.conf.j2", variables | {"postgresql_auto_explain_ms": 500})
+    assert "session_preload_libraries = 'auto_explain'\nauto_explain.log_min_duration = 500ms" in slow
+
+
+def test_what_the_documents_show_is_what_there_is() -> None:
+    shown = yaml.safe_load((ROOT / "inventories/production/group_vars/all/platform.yml").read_text(encoding="utf-8"))
+    used = set(load(SITE)["site_secrets"]["api"]) | set(shown["linkrift_secrets"])
+    for store in ("redis", "clickhouse"):
+        assert f"{store}_password" not in used
+        assert f"{store}_admin_password" in used
