@@ -20,7 +20,6 @@ from ansible_collections.linkrift.platform.plugins.module_utils._haproxy import 
 from ansible_collections.linkrift.platform.plugins.module_utils._paths import write_atomically
 
 Reload = Callable[[], None]
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 MAX_BYTES = 64 * 1024
 MAX_NETWORKS = 1000
@@ -98,7 +97,7 @@ def check_networks(given: Iterable[str], families: Sequence[int] = (4, 6)) -> li
     Raises:
         AllowlistError: something is no network, is too large, or there are none or too many.
     """
-    networks: set[Network] = set()
+    networks: set[ipaddress.IPv4Network | ipaddress.IPv6Network] = set()
     for text in given:
         try:
             if "/" not in text:
@@ -125,7 +124,7 @@ def check_networks(given: Iterable[str], families: Sequence[int] = (4, 6)) -> li
     ]
 
 
-def _size(networks: Iterable[Network], family: int) -> int:
+def _size(networks: Iterable[ipaddress.IPv4Network | ipaddress.IPv6Network], family: int) -> int:
     """Return how many addresses there are in all, each counted once."""
     if family == 4:
         four = [network for network in networks if isinstance(network, ipaddress.IPv4Network)]

@@ -1,4 +1,3 @@
-#!/usr/bin/python3
 # Copyright (c) 2026 Linkrift Platform Team
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
 """Read certificates with the program openssl, and report when those of this host expire.
@@ -291,7 +290,7 @@ def main(words: Sequence[str]) -> int:
     found = report(words[1:])
     for entry in found:
         if entry.error:
-            print(f"{entry.path}: {entry.error}", file=sys.stderr)
+            sys.stderr.write(f"{entry.path}: {entry.error}\n")
     temporary = output.with_name(f".{output.name}.new")
     try:
         temporary.write_text(metrics(found), encoding="utf-8")
@@ -304,4 +303,4 @@ def main(words: Sequence[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    raise SystemExit(main(sys.argv[1:]))

@@ -10,11 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import datetime
-import os
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -314,12 +312,15 @@ def reload_with(*command: str) -> Callable[[], None]:
     return reload
 
 
-def hook(words: Sequence[str], environment: dict[str, str]) -> int:
+def hook(words: Sequence[str], environment: Mapping[str, str]) -> tuple[int, str]:
     """Bring in what an ACME client has just issued: its deploy hook.
 
     Args:
         words: the file, HAProxy's admin socket, the lock's file.
-        environment: `RENEWED_LINEAGE` is the directory with fullchain.pem and privkey.pem.
+        environment: `RENEWED_LINEAGE` is the directory with fullchain.pem and privkey.pem, `RENEWED_DOMAINS` the names.
+
+    Returns:
+        The exit status, and a sentence for the client's log.
     """
     path, admin, lock = words
     lineage = Path(environment["RENEWED_LINEAGE"])
@@ -338,11 +339,5 @@ def hook(words: Sequence[str], environment: dict[str, str]) -> int:
         with exclusive(Path(lock), 120):
             outcome = deployment.apply(bundle)
     except (CertificateError, HaproxyError, OSError) as error:
-        print(f"{path} stays as it was: {error}", file=sys.stderr)
-        return 1
-    print(f"{path}: {outcome.how or 'file'}, until {iso(bundle.certificate.not_after)}")
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(hook(sys.argv[1:], dict(os.environ)))
+        return 1, f"{path} stays as it was: {error}"
+    return 0, f"{path}: {outcome.how or 'file'}, until {iso(bundle.certificate.not_after)}"

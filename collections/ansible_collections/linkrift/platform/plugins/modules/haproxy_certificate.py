@@ -17,8 +17,8 @@ description:
     only where it does not take the certificate this way.
   - The key must be the certificate's, the chain in order, the certificate valid now and for all of the names. HAProxy
     looks at it first. A certificate that is refused changes nothing.
-  - Whatever state an earlier run left, the same call goes on from there. A file that is right beside a HAProxy that still
-    has the certificate of before is a change, too.
+  - Whatever state an earlier run left, the same call goes on from there. A file that is right beside a HAProxy that
+    still has the certificate of before is a change, too.
 options:
   path:
     description:

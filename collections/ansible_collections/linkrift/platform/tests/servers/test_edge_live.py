@@ -112,7 +112,7 @@ def test_renewal_ends_no_connection(edge: Edge) -> None:
     pid = edge.haproxy.view().pid
     with edge.connect() as connection:
         assert ask(connection) == "secure"
-        for _ in range(3):
+        for _dummy in range(3):
             bundle = bundle_of(make())
             assert edge.deployment.apply(bundle).how == "runtime"
             assert edge.shown() == bundle.certificate.fingerprint

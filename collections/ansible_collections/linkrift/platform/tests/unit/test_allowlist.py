@@ -26,7 +26,6 @@ from ansible_collections.linkrift.platform.plugins.module_utils._allowlist impor
     read_time,
 )
 from ansible_collections.linkrift.platform.plugins.module_utils._certificates import CertificateError
-from ansible_collections.linkrift.platform.plugins.module_utils._haproxy import Haproxy
 from ansible_collections.linkrift.platform.plugins.modules import cloudflare_allowlist, cloudflare_networks_info
 from ansible_collections.linkrift.platform.tests.unit.certificate_fakes import FakeHaproxy
 
@@ -101,7 +100,7 @@ class World:
         self.reloads += 1
 
     def refresh(self, *, force: bool = False) -> Refresh:
-        return Refresh(self.path, cast("Haproxy", self.haproxy), self.reload, force)
+        return Refresh(self.path, cast("Any", self.haproxy), self.reload, force)
 
     @property
     def loaded(self) -> list[str]:
