@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 import uuid
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
 from linkrift.clickhouse import ClickHouseAwayError
-from linkrift.clicks import Click
+from linkrift.clicks import Click, request_id_of
 from linkrift.worker import consumer as consumer_module
 from linkrift.worker.consumer import Consumer
 from linkrift.worker.queue import StreamEntry
@@ -224,6 +225,29 @@ async def test_what_cannot_be_read_is_acknowledged_all_the_same(caplog: pytest.L
         await stage.until(lambda: stage.queue.acknowledged == [b"1-0"])
     assert stage.clickhouse.inserts == []
     assert "set aside" in caplog.text
+
+
+async def test_log_lines_carry_the_request_that_a_click_came_with(caplog: pytest.LogCaptureFixture) -> None:
+    poison = StreamEntry(b"1-0", [], [('{"id": "x", "request": "request-1"}', "no UUID"), ("nonsense", "not JSON")])
+    many = StreamEntry(b"2-0", [], [("{}", "nothing")] * 100)
+    with caplog.at_level(logging.DEBUG, "linkrift.worker.consumer"):
+        async with Stage([poison, many, entry(3)], flush_interval=0.01) as stage:
+            await stage.until(lambda: "click stored" in caplog.text)
+    aside = [record.__dict__ for record in caplog.records if record.message == "click event set aside"]
+    assert [(line["entry"], line["reason"], line["request_id"]) for line in aside[:2]] == [
+        ("1-0", "no UUID", "request-1"),
+        ("1-0", "not JSON", ""),
+    ]
+    assert len(aside) == 10, "a flood of them does not flood the log"
+    assert [record.__dict__["event_id"] for record in caplog.records if record.message == "click stored"]
+
+
+@pytest.mark.parametrize(
+    ("content", "expected"),
+    [('{"request": "r"}', "r"), ('{"request": "a\\nb"}', ""), ('{"request": 1}', ""), ("[1]", ""), ("{", "")],
+)
+def test_the_request_of_an_event_that_cannot_be_read(content: str, expected: str) -> None:
+    assert request_id_of(content) == expected
 
 
 def test_schema_files_are_found_in_order(tmp_path: Path) -> None:

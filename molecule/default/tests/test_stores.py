@@ -148,9 +148,14 @@ def test_postgresql_is_set_as_it_should_be() -> None:
 # --- Redis
 
 NOBODY_MAY = (
-    *("FLUSHALL", "FLUSHDB", "KEYS *", "CONFIG GET dir", "SHUTDOWN NOSAVE", "SAVE", "MODULE LIST", "ACL LIST"),
-    *("REPLICAOF NO ONE", "SORT linkrift:clicks", "MONITOR", "CLIENT LIST", "DEL linkrift:clicks", "GET other"),
-    *("XGROUP DESTROY linkrift:clicks linkrift-worker", "XTRIM linkrift:clicks MAXLEN 0"),
+    *("KEYS *", "CONFIG GET dir", "MODULE LIST", "ACL LIST", "SORT linkrift:clicks", "MONITOR", "CLIENT LIST"),
+    *("GET other", "SCAN 0", "XINFO STREAM linkrift:clicks"),
+)
+# Asked for without being done: where rights are wrong, nothing is lost.
+DESTROYS = (
+    *("FLUSHALL", "FLUSHDB", "SHUTDOWN", "SAVE", "REPLICAOF NO ONE", "DEL linkrift:clicks", "SET linkrift:clicks x"),
+    *("XGROUP DESTROY linkrift:clicks linkrift-worker", "XTRIM linkrift:clicks MAXLEN 0", "CONFIG SET port 1"),
+    *("DEBUG SLEEP 0", "MIGRATE x 1 linkrift:clicks 0 1", "RENAME linkrift:clicks other"),
 )
 KEY = "linkrift:link:test-of-rights"
 DOES = {
@@ -172,6 +177,9 @@ def redis() -> Answers:
 @pytest.mark.parametrize("service", SERVICES)
 def test_no_service_can_destroy_what_is_in_redis(redis: Answers, service: str) -> None:
     assert redis[f"denied {service}"] == ["NoPermissionError"] * len(NOBODY_MAY)
+    asked = "; ".join(f"{ADMIN} acl dryrun linkrift_{service} {words}" for words in DESTROYS)
+    answers = get_host("data1").check_output(asked).splitlines()
+    assert len([line for line in answers if "has no permissions to " in line]) == len(DESTROYS), answers
 
 
 @pytest.mark.parametrize("service", SERVICES)
@@ -199,9 +207,9 @@ def test_operators_look_at_redis_and_cannot_empty_it() -> None:
     }
     found = host.check_output(f"{ADMIN} --raw config get " + " ".join(wished)).splitlines()
     assert dict(zip(found[::2], found[1::2], strict=True)) == wished
-    forbidden = ("flushall", "keys x", "shutdown nosave", "module list", "replicaof no one")
-    answers = host.run("; ".join(f"{ADMIN} {words}" for words in forbidden)).stdout
-    assert answers.count("NOPERM") == len(forbidden), answers
+    forbidden = ("flushall", "keys x", "shutdown", "module list", "replicaof no one", "save", "swapdb 0 1", "acl save")
+    answers = host.check_output("; ".join(f"{ADMIN} acl dryrun linkrift_admin {words}" for words in forbidden))
+    assert answers.count("has no permissions to ") == len(forbidden), answers
     # What was denied above came from connections without a name. The services' have one, and were denied nothing.
     log = host.check_output(
         f"stat -c %a /root/.linkrift-redis-admin; {ADMIN} --raw acl log 100; {ADMIN} info persistence"
