@@ -30,7 +30,7 @@ class Account:
     uid: int
     primary: str
     home: str
-    shell: str
+    login_shell: str
     comment: str
     supplementary: tuple[str, ...]
     locked: bool
@@ -61,7 +61,7 @@ def read_account(name: str, root: Path = Path("/")) -> Account | None:
         uid=int(uid),
         primary=primary,
         home=home,
-        shell=shell,
+        login_shell=shell,
         comment=comment,
         supplementary=tuple(
             group for group, fields in groups.items() if name in fields[2].split(",") and group != primary
@@ -96,8 +96,8 @@ def plan(name: str, home: str, comment: str, account: Account | None, *, has_gro
         todo.add(["usermod", "--gid", name, name], f"primary group {account.primary} -> {name}")
     if account.supplementary:
         todo.add(["usermod", "--groups", "", name], f"taken out of groups {', '.join(account.supplementary)}")
-    if account.shell != NOLOGIN:
-        todo.add(["usermod", "--shell", NOLOGIN, name], f"shell {account.shell} taken away")
+    if account.login_shell != NOLOGIN:
+        todo.add(["usermod", "--shell", NOLOGIN, name], f"shell {account.login_shell} taken away")
     if not account.locked:
         todo.add(["usermod", "--lock", name], "password locked")
     if (account.home, account.comment) != (home, comment):
