@@ -106,7 +106,14 @@ def test_a_host_with_another_address_gets_another_certificate(lab: Path) -> None
 def test_a_lost_authority_makes_all_certificates_new(lab: Path) -> None:
     material.ensure_material(lab)
     (lab / "ca.key").unlink()
-    assert material.ensure_material(lab) == ["ca", "tls/public", "tls/postgresql", "tls/redis", "tls/clickhouse", "tls/bundles"]
+    assert material.ensure_material(lab) == [
+        "ca",
+        "tls/public",
+        "tls/postgresql",
+        "tls/redis",
+        "tls/clickhouse",
+        "tls/bundles",
+    ]
 
 
 def test_a_key_of_another_certificate_is_noticed(lab: Path) -> None:
@@ -119,7 +126,13 @@ def test_a_certificate_is_renewed_before_its_time_is_over(lab: Path, monkeypatch
     material.ensure_material(lab)
     later = authority._now() + datetime.timedelta(days=authority._SERVER_DAYS - 20)
     monkeypatch.setattr(authority, "_now", lambda: later)
-    assert material.ensure_material(lab) == ["tls/public", "tls/postgresql", "tls/redis", "tls/clickhouse", "tls/bundles"]
+    assert material.ensure_material(lab) == [
+        "tls/public",
+        "tls/postgresql",
+        "tls/redis",
+        "tls/clickhouse",
+        "tls/bundles",
+    ]
 
 
 def test_the_authority_signs_servers_only(tmp_path: Path) -> None:
