@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ansible_collections.linkrift.platform.plugins.module_utils._haproxy import Haproxy, HaproxyDownError, HaproxyError
-from ansible_collections.linkrift.platform.plugins.module_utils._paths import write_atomically
+from ansible_collections.linkrift.platform.plugins.module_utils._paths import is_ours, write_atomically
 
 Reload = Callable[[], None]
 
@@ -218,7 +218,7 @@ class Refresh:
         process_differs = loaded is not None and set(loaded) != set(wanted.networks)
         was = set(present.networks) if present else set()
         outcome = Outcome(
-            changed=text != wanted.text or process_differs,
+            changed=text != wanted.text or process_differs or not is_ours(self.path, 0o644),
             kept_newer=kept,
             how="runtime" if process_differs else "",
             before=text,
@@ -243,7 +243,7 @@ class Refresh:
                 self.haproxy.replace_patterns(str(self.path), outcome.after.networks)
             except HaproxyError:
                 how = "reload"
-        if outcome.before != outcome.after.text:
+        if outcome.before != outcome.after.text or not is_ours(self.path, 0o644):
             write_atomically(self.path, outcome.after.text, 0o644)
         if how == "reload":
             self.reload()

@@ -36,7 +36,7 @@ from ansible_collections.linkrift.platform.plugins.module_utils._haproxy import 
     LoadedCertificate,
     Socket,
 )
-from ansible_collections.linkrift.platform.plugins.module_utils._paths import exclusive, write_atomically
+from ansible_collections.linkrift.platform.plugins.module_utils._paths import exclusive, is_ours, write_atomically
 
 PLACEHOLDER = "placeholder until the first certificate is issued"
 """Common name of a certificate that no visitor can trust, which lets HAProxy start before there is a real one."""
@@ -135,6 +135,9 @@ class State:
     loaded: LoadedCertificate | None
     """What the running HAProxy has under the file's name; None when it has not loaded such a file."""
 
+    private: bool = True
+    """Nobody else can read the file or its directory."""
+
     def bundle(self) -> Bundle | None:
         """Return what is in the file; None when that is nothing useful."""
         try:
@@ -198,16 +201,18 @@ class Deployment:
             text: str | None = self.path.read_text(encoding="utf-8")
         except FileNotFoundError:
             text = None
+        private = is_ours(self.path, 0o600) and is_ours(self.path.parent, 0o700)
         try:
-            return State(text, running=True, loaded=self.haproxy.certificate(str(self.path)))
+            return State(text, running=True, loaded=self.haproxy.certificate(str(self.path)), private=private)
         except HaproxyDownError:
-            return State(text, running=False, loaded=None)
+            return State(text, running=False, loaded=None, private=private)
 
     def predict(self, bundle: Bundle) -> Outcome:
         """Say what `apply` would do."""
         state = self.state()
         file_differs, process_differs = self._differences(state, bundle)
-        return Outcome(file_differs or process_differs, "runtime" if process_differs else "", state.running)
+        changed = file_differs or process_differs or not state.private
+        return Outcome(changed, "runtime" if process_differs else "", state.running)
 
     def apply(self, bundle: Bundle) -> Outcome:
         """Bring the certificate in.
@@ -219,6 +224,7 @@ class Deployment:
         """
         state = self.state()
         file_differs, process_differs = self._differences(state, bundle)
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if file_differs:
             self._check(bundle)
         how, said = "", ""
@@ -228,14 +234,16 @@ class Deployment:
                 how = "runtime"
             except HaproxyError as error:
                 how, said = "reload", str(error)
-        if file_differs:
+        if not state.private:
+            self.path.parent.chmod(0o700)
+        if file_differs or not state.private:
             write_atomically(self.path, bundle.text, 0o600)
         # A reload by somebody else, in between, may have read the old file.
         if how == "runtime" and not self._is_loaded(bundle):
             how, said = "reload", "HAProxy took the certificate and shows another one"
         if how == "reload":
             self._reload(bundle, state, said)
-        return Outcome(file_differs or process_differs, how, state.running, said)
+        return Outcome(file_differs or process_differs or not state.private, how, state.running, said)
 
     def _differences(self, state: State, bundle: Bundle) -> tuple[bool, bool]:
         process_differs = state.loaded is not None and state.loaded.fingerprint != bundle.certificate.fingerprint
@@ -249,7 +257,6 @@ class Deployment:
         return loaded is not None and loaded.fingerprint == bundle.certificate.fingerprint
 
     def _check(self, bundle: Bundle) -> None:
-        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         candidate = self.path.with_name(f".{self.path.name}.candidate")
         try:
             write_atomically(candidate, bundle.text, 0o600)

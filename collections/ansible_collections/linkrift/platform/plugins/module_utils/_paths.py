@@ -157,6 +157,15 @@ def write_atomically(path: Path, content: str, mode: int = 0o644) -> None:
     sync_directory(path.parent)
 
 
+def is_ours(path: Path, mode: int) -> bool:
+    """Tell whether a file or directory belongs to whoever runs this, with exactly this mode."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return False
+    return found.st_mode & 0o7777 == mode and found.st_uid == os.geteuid()
+
+
 def link_atomically(link: Path, target: Path) -> bool:
     """Point a symbolic link at a target in one step; tell whether that changed anything."""
     with contextlib.suppress(OSError):

@@ -72,7 +72,7 @@ from pathlib import Path
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.linkrift.platform.plugins.module_utils import _certificates
-from ansible_collections.linkrift.platform.plugins.module_utils._paths import write_atomically
+from ansible_collections.linkrift.platform.plugins.module_utils._paths import is_ours, write_atomically
 
 NAME = "linkrift-certificates"
 
@@ -173,7 +173,7 @@ def _run(module: AnsibleModule) -> tuple[list[str], list[dict[str, str]], bool]:
     differing: dict[Path, tuple[str, str]] = {}
     for path, text in _files(module).items():
         before = path.read_text(encoding="utf-8") if path.is_file() else ""
-        if before != text:
+        if before != text or not is_ours(path, 0o644):
             differing[path] = (before, text)
     # Two answers, one for each question; a timer that is enabled and stopped would come with the next boot only.
     active = all(

@@ -113,6 +113,7 @@ def world(tmp_path: Path) -> World:
     made = World(tmp_path)
     before = make([*FOUR, *SIX])
     made.path.write_text(before.text)
+    made.path.chmod(0o644)
     made.haproxy.lists[str(made.path)] = list(before.networks)
     return made
 
@@ -161,6 +162,13 @@ def test_loss_needs_force(world: World) -> None:
         world.refresh().apply(given)
     assert (world.path.read_text(), world.haproxy.calls) == (text, [])
     assert world.refresh(force=True).apply(given).changed
+
+
+def test_file_that_others_may_write_is_closed_again(world: World) -> None:
+    world.path.chmod(0o666)
+    assert world.refresh().apply(make([*FOUR, *SIX])).changed
+    assert world.path.stat().st_mode & 0o777 == 0o644
+    assert not world.refresh().apply(make([*FOUR, *SIX])).changed
 
 
 def test_damaged_file_is_replaced(world: World) -> None:

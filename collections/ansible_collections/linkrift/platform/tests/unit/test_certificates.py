@@ -185,8 +185,9 @@ def world(tmp_path: Path) -> World:
     """A HAProxy that runs with a certificate of before."""
     made = World(tmp_path)
     before = bundle_of(make())
-    made.path.parent.mkdir()
+    made.path.parent.mkdir(mode=0o700)
     made.path.write_text(before.text)
+    made.path.chmod(0o600)
     made.haproxy.loaded[str(made.path)] = before.text
     return made
 
@@ -227,6 +228,19 @@ def test_haproxy_that_has_not_loaded_the_file_is_left_alone(world: World) -> Non
     world.haproxy.loaded.clear()
     outcome = world.deployment.apply(bundle_of(make()))
     assert (outcome.changed, outcome.how, world.haproxy.calls, world.reloads) == (True, "", [], 0)
+
+
+@pytest.mark.parametrize("opened", ["path", "directory"])
+def test_file_that_others_can_read_is_closed_again(world: World, opened: str) -> None:
+    bundle = bundle_of(make())
+    world.deployment.apply(bundle)
+    (world.path if opened == "path" else world.path.parent).chmod(0o755)
+    assert world.deployment.predict(bundle).changed
+    outcome = world.deployment.apply(bundle)
+    assert (outcome.changed, outcome.how) == (True, "")
+    assert stat.S_IMODE(world.path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(world.path.parent.stat().st_mode) == 0o700
+    assert not world.deployment.apply(bundle).changed
 
 
 def test_refused_candidate_changes_nothing(world: World) -> None:
