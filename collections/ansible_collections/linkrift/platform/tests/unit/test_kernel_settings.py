@@ -38,7 +38,7 @@ def test_what_cannot_be_written_is_refused(settings: dict[str, str]) -> None:
 
 
 def test_only_what_differs_is_set(proc: Path) -> None:
-    different = compare({"net.core.somaxconn": "8192", "net.range": "15000 65000"}, proc)
+    different = compare({"net.core.somaxconn": "8192", "net.range": "15000  65000"}, proc)
     assert different == [Setting("net.core.somaxconn", "8192", "4096", None)]
     assert put(different[0], proc) is None
     assert compare({"net.core.somaxconn": "8192"}, proc) == []
