@@ -12,6 +12,7 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
 from app.tests.servers.harness import MIGRATIONS
+from tools.testing.process import find_program
 from tools.testing.servers import (
     ClickHouseServer,
     PostgresqlServer,
@@ -25,7 +26,9 @@ from tools.testing.templating import render, role_variables
 
 def redis_rights() -> dict[str, str]:
     """Return the rights that the platform's hosts give each service."""
-    version = subprocess.run(["redis-server", "--version"], capture_output=True, text=True, check=True).stdout
+    version = subprocess.run(
+        [find_program("redis-server", "redis-server"), "--version"], capture_output=True, text=True, check=True
+    ).stdout
     rights = render("{{ __redis_rights }}", role_variables("redis", __redis_program={"stdout": version}))
     return {f"linkrift_{service}": str(words) for service, words in rights.items()}
 
