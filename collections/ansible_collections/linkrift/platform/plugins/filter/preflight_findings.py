@@ -66,7 +66,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 _value:
-  description: Findings with C(host), C(check), C(severity), C(message), and all of it in one C(line); errors come first.
+  description: Findings with C(host), C(check), C(severity), C(message) and, of all that, one C(line). Errors first.
   type: list
   elements: dict
 """

@@ -34,7 +34,7 @@ class Listener:
 
 def listening(proc: Path = PROC) -> set[int]:
     """Return the TCP ports that somebody listens on, over IPv4 or IPv6."""
-    return {port for port, _ in _sockets(proc)}
+    return {port for port, _inode in _sockets(proc)}
 
 
 def listeners(ports: Iterable[int], proc: Path = PROC) -> dict[int, list[Listener]]:

@@ -22,7 +22,7 @@ description:
 options:
   path:
     description:
-      - The file with certificate, chain and key, mode 0600. Its directory is for such files only: it is made when it is
+      - The file with certificate, chain and key, mode 0600. Its directory is for such files only. It is made when it is
         missing, and nobody else may look into it (0700).
     type: path
     required: true

@@ -6,9 +6,15 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Any
 
-from cryptography import x509
+try:
+    from cryptography import x509
+except ImportError as error:
+    # Ansible needs it for its vault, so it is there; what only reads the documentation may go without.
+    CRYPTOGRAPHY_ERROR: ImportError | None = error
+else:
+    CRYPTOGRAPHY_ERROR = None
 
 from ansible_collections.linkrift.platform.plugins.module_utils._preflight import ERROR, WARNING, Finding
 
@@ -95,7 +101,12 @@ def certificate_findings(
         needed: DNS names that each needed one must carry; none for that of an authority.
         now: The time, with its zone.
         days: Days before its end from which on a certificate is worth a warning.
+
+    Raises:
+        ImportError: The Python library cryptography is missing.
     """
+    if CRYPTOGRAPHY_ERROR is not None:
+        raise CRYPTOGRAPHY_ERROR
     found: list[Finding] = []
     for name, names in needed.items():
         if not certificates.get(name):
@@ -141,10 +152,8 @@ def _form(certificate: x509.Certificate, names: list[str]) -> list[tuple[str, st
     return [(ERROR, f"it does not carry {', '.join(missing)}")] if missing else []
 
 
-_Kind = TypeVar("_Kind", bound=x509.ExtensionType)
-
-
-def _extension(certificate: x509.Certificate, kind: type[_Kind]) -> _Kind | None:
+def _extension(certificate: x509.Certificate, kind: Any) -> Any:
+    """The value of a certificate's extension of this class; None without one."""
     try:
         return certificate.extensions.get_extension_for_class(kind).value
     except x509.ExtensionNotFound:
