@@ -58,6 +58,17 @@ def test_every_host_was_rebooted_in_one_patch_run() -> None:
     assert results()["patch"]["same_haproxy"]
 
 
+def test_an_upgrade_without_a_reboot_starts_the_slots_anew() -> None:
+    seen = results()["patch"]["seen"]
+    assert seen["version"] == "1.1"
+    assert len(seen["upgrade"]) == 1
+    assert "1 packages" in seen["upgrade"][0]
+    assert "rebooted" not in seen["upgrade"][0]
+    before, after = ({pid for pid in seen["processes"][when] if pid not in {"", "0"}} for when in ("before", "after"))
+    assert (len(before), len(after)) == (1, 1)
+    assert before != after
+
+
 def test_patch_stopped_at_the_host_that_died_and_went_on_with_it() -> None:
     seen = results()["dies"]["seen"]
     first, first_boot = seen["stopped"]["app1"]
@@ -89,6 +100,7 @@ def test_a_host_came_and_went() -> None:
     added = {server["host"] for server in seen["added"]["redirect"]["servers"].values() if server["takes_traffic"]}
     assert added == {*APP_HOSTS, "app4"}
     assert "app4-blue" not in seen["removed"]["redirect"]["servers"]
+    assert seen["left"] == []
 
 
 @pytest.mark.parametrize("host", [name for name in ALL_HOSTS if name not in (*APP_HOSTS, "client1")])
