@@ -33,6 +33,11 @@ options:
     description: Groups that need a host, and what for.
     type: dict
     required: true
+  empty_groups:
+    description: Groups that must have no host, since somebody else's server does their work.
+    type: list
+    elements: str
+    default: []
   secrets:
     description: The installation's secrets, by name. They appear nowhere.
     type: dict
@@ -90,6 +95,7 @@ def preflight_findings(
     *,
     groups: Mapping[str, Iterable[str]],
     needed_groups: Mapping[str, str],
+    empty_groups: Iterable[str] = (),
     secrets: Mapping[str, object],
     needed_secrets: Mapping[str, int],
     certificates: Mapping[str, str],
@@ -98,7 +104,7 @@ def preflight_findings(
 ) -> list[dict[str, str]]:
     """Return all findings, errors first, in the order of the hosts."""
     found = [
-        *group_findings(groups, needed_groups),
+        *group_findings(groups, needed_groups, list(empty_groups)),
         *secret_findings(secrets, needed_secrets),
         *certificate_findings(certificates, needed_certificates, datetime.datetime.now(datetime.timezone.utc), days),
         *host_findings(hosts, hostvars),

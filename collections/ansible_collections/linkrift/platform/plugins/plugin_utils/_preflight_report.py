@@ -51,18 +51,24 @@ def _line(text: object) -> str:
     return lines[-1] if lines else ""
 
 
-def group_findings(groups: Mapping[str, Iterable[str]], needed: Mapping[str, str]) -> list[dict[str, str]]:
-    """Return what is missing among the groups.
+def group_findings(
+    groups: Mapping[str, Iterable[str]], needed: Mapping[str, str], empty: Iterable[str]
+) -> list[dict[str, str]]:
+    """Return what is missing among the groups, and what should not be there.
 
     Args:
         groups: Ansible's variable.
         needed: Groups that need a host, and what for.
+        empty: Groups that must have none, since somebody else's server does their work.
     """
-    return [
-        _of_inventory(Finding("groups", ERROR, f"group {name} has no host: {purpose}"))
-        for name, purpose in needed.items()
-        if not list(groups.get(name, ()))
+    members = {name: list(groups.get(name, ())) for name in [*needed, *empty]}
+    found = [f"group {name} has no host: {purpose}" for name, purpose in needed.items() if not members[name]]
+    found += [
+        f"group {name} has {', '.join(members[name])}, but linkrift_external says that somebody else's server is used"
+        for name in empty
+        if members[name]
     ]
+    return [_of_inventory(Finding("groups", ERROR, text)) for text in found]
 
 
 def secret_findings(secrets: Mapping[str, object], needed: Mapping[str, int]) -> list[dict[str, str]]:

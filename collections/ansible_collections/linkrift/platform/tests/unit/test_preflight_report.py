@@ -97,10 +97,13 @@ def test_secrets_are_named_and_never_shown() -> None:
 
 
 def test_groups() -> None:
-    found = report.group_findings(
-        {"balancers": ["lb1"], "redis_hosts": []}, {"balancers": "x", "redis_hosts": "caches"}
-    )
-    assert [finding["line"] for finding in found] == ["inventory: error: group redis_hosts has no host: caches"]
+    groups = {"balancers": ["lb1"], "redis_hosts": [], "postgresql_hosts": ["db1", "db2"]}
+    needed = {"balancers": "x", "redis_hosts": "caches"}
+    found = report.group_findings(groups, needed, ["postgresql_hosts", "clickhouse_hosts"])
+    lines = [finding["line"] for finding in found]
+    assert lines[0] == "inventory: error: group redis_hosts has no host: caches"
+    assert lines[1].startswith("inventory: error: group postgresql_hosts has db1, db2, but linkrift_external says")
+    assert len(lines) == 2
 
 
 @pytest.mark.parametrize(
