@@ -145,8 +145,11 @@ def parse_users(text: str) -> dict[str, str]:
 
 
 def _rules(rules: str) -> list[str]:
-    """Return a user's rules in an order of their own: Redis has one, too, and it is not always the same."""
-    return sorted(_words(rules))
+    """Return a user's rules in an order of their own: Redis has one, too, and it is not always the same.
+
+    A user that was told the server has the flag sanitize-payload, one that was read from its file at a start has not.
+    """
+    return sorted(word for word in _words(rules) if word != "sanitize-payload")
 
 
 def _identity(rules: str) -> list[str]:

@@ -46,8 +46,8 @@ class FakeRedis(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
             case ["ACL", "LIST"]:
                 return bulk([f"user {name} {rules}" for name, rules in self.users.items()])
             case ["ACL", "SETUSER"]:
-                # As Redis does: the rights are the same, their order is its own.
-                self.users[words[2]] = " ".join(sorted(words[4:], reverse=True))
+                # As Redis does: the rights are the same, their order is its own, and a flag is on that a file lacks.
+                self.users[words[2]] = " ".join(sorted(["sanitize-payload", *words[4:]], reverse=True))
                 return b"+OK\r\n"
             case ["ACL", "DELUSER"]:
                 del self.users[words[2]]
