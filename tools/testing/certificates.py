@@ -1,9 +1,10 @@
-"""A throw-away certificate authority and a server certificate for `localhost`."""
+"""A throw-away certificate authority and a server certificate, for `localhost` unless told otherwise."""
 
 from __future__ import annotations
 
 import datetime
 import ipaddress
+from collections.abc import Sequence
 from pathlib import Path
 
 from cryptography import x509
@@ -25,12 +26,13 @@ _SIGNS_CERTIFICATES = x509.KeyUsage(
 )
 
 
-def write_server_certificate(directory: Path, name: str) -> Path:
-    """Write `<name>.pem` and `<name>.key`, valid for localhost and 127.0.0.1, and the authority's `<name>-ca.pem`.
+def write_server_certificate(directory: Path, name: str, dns_names: Sequence[str] = ("localhost",)) -> Path:
+    """Write `<name>.pem` and `<name>.key`, valid for 127.0.0.1 and names, and the authority's `<name>-ca.pem`.
 
     Args:
         directory: where the three files go.
         name: their common beginning.
+        dns_names: the names.
 
     Returns:
         The file of the authority's certificate.
@@ -46,7 +48,9 @@ def write_server_certificate(directory: Path, name: str) -> Path:
     )
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    names = x509.SubjectAlternativeName([x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    names = x509.SubjectAlternativeName(
+        [*map(x509.DNSName, dns_names), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))]
+    )
     certificate = (
         _builder(subject, authority_name, key.public_key())
         .add_extension(names, critical=False)

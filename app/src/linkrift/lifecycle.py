@@ -120,7 +120,7 @@ async def run(create: Callable[[Process], Service], settings: ProcessSettings, p
     listener = listening_socket(settings.host, settings.port, shared=settings.processes > 1)
     runner = service.make_runner(settings.shutdown_timeout / 3)
     await runner.setup()
-    site = web.SockSite(runner, listener, backlog=BACKLOG)
+    site = web.SockSite(runner, listener, backlog=BACKLOG, ssl_context=settings.tls)
     await site.start()
     try:
         await asyncio.wait_for(service.start(), START_SECONDS)

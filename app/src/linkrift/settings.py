@@ -29,6 +29,8 @@ class ProcessSettings:
         slot: `blue`, `green`, or empty in development.
         admission_file: the slot is admitted while it exists; None: always.
         runtime_directory: a directory that goes when the service stops; None: a temporary one is made.
+        tls: what the listener proves who it is with; None: it speaks plain HTTP. Read once, before the processes are
+            forked: all of them take each other's session tickets.
     """
 
     service: str
@@ -41,6 +43,7 @@ class ProcessSettings:
     slot: str = ""
     admission_file: Path | None = None
     runtime_directory: Path | None = None
+    tls: ssl.SSLContext | None = field(default=None, repr=False, compare=False)
 
 
 @dataclass(frozen=True)
@@ -130,7 +133,41 @@ def read_process(environment: Environment, service: str, default_port: int) -> P
         slot=environment.choice("LINKRIFT_SLOT", ("blue", "green"), ""),
         admission_file=environment.path("LINKRIFT_ADMISSION_FILE"),
         runtime_directory=environment.path("RUNTIME_DIRECTORY"),
+        tls=read_listener_tls(environment),
     )
+
+
+def read_listener_tls(environment: Environment) -> ssl.SSLContext | None:
+    """Read the certificate that the service's own port shows, and its key; None: neither is set, no TLS."""
+    certificate_name, key_name = "LINKRIFT_TLS_CERTIFICATE", "LINKRIFT_TLS_PRIVATE_KEY"
+    certificate = environment.readable_file(certificate_name)
+    key = environment.readable_file(key_name)
+    if certificate is None or key is None:
+        if certificate:
+            environment.reject(key_name, f"missing; expected the path of a file, since {certificate_name} is set")
+        if key:
+            environment.reject(certificate_name, f"missing; expected the path of a file, since {key_name} is set")
+        return None
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    # A file that cannot be read at all is a finding already.
+    with suppress(FileNotFoundError, PermissionError, IsADirectoryError):
+        try:
+            ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cafile=str(certificate))
+        except ssl.SSLError:
+            environment.reject(
+                certificate_name, "expected a file with certificates in PEM form, the service's own first"
+            )
+            return None
+        try:
+            # Nobody is there to type a passphrase: a key that has one is refused, not asked for.
+            context.load_cert_chain(certificate, key, password="")
+        except (ssl.SSLError, ValueError):
+            environment.reject(
+                key_name,
+                f"expected the private key of the certificate in {certificate_name}, in PEM form, not encrypted",
+            )
+    return context
 
 
 def read_database(environment: Environment, *, connections: int, idle: int, command_timeout: float) -> DatabaseSettings:

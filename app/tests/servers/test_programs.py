@@ -6,6 +6,7 @@ import asyncio
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import uuid
@@ -19,8 +20,11 @@ import aiohttp
 import pytest
 from redis.asyncio import Redis
 
+from ansible_collections.linkrift.platform.plugins.module_utils import _gate as gate
+from ansible_collections.linkrift.platform.plugins.module_utils._gate import Answer, Identity
 from app.tests.servers.harness import MIGRATIONS, Program, eventually, program, variables_of
 from linkrift.clicks import Click, encode
+from tools.testing.certificates import write_server_certificate
 from tools.testing.process import free_port
 from tools.testing.servers import ClickHouseServer, PostgresqlServer
 
@@ -375,3 +379,67 @@ def test_settings_are_checked_all_at_once(environment: dict[str, str]) -> None:
     assert "short-secret" not in result.stderr
     assert command("api", broken).returncode == 78
     assert command("api", broken, "version").returncode == 0
+
+
+@pytest.mark.parametrize("name", ["api", "redirect", "worker"])
+async def test_with_a_certificate_the_port_speaks_tls_only(
+    environment: dict[str, str], postgresql: PostgresqlServer, tmp_path: Path, name: str
+) -> None:
+    host = f"{name}.services.linkrift.internal"
+    authorities = write_server_certificate(tmp_path, "services", [host])
+    files = {
+        "LINKRIFT_TLS_CERTIFICATE": str(tmp_path / "services.pem"),
+        "LINKRIFT_TLS_PRIVATE_KEY": str(tmp_path / "services.key"),
+    }
+    variables = variables_of(name, environment, postgresql, LINKRIFT_PROCESSES="2", **files)
+    code = f"tls-{uuid.uuid4().hex}"
+    insert_link(postgresql, code)
+    async with program(name, variables, tmp_path / "log") as started:
+
+        def ask(path: str, identity: Identity | None) -> Answer:
+            return gate.ask("127.0.0.1", started.port, path, 5, identity)
+
+        async def ready() -> bool:
+            assert started.process.poll() is None, started.log.read_text()
+            return (await asyncio.to_thread(ask, "/health", Identity(host, authorities))).status == 200
+
+        await eventually(ready, "/health answers by TLS")
+        assert ask("/health", None).status is None
+        assert "not valid for" in ask("/health", Identity("other.services.linkrift.internal", authorities)).error
+        context = ssl.create_default_context(cafile=str(authorities))
+        if name == "redirect":
+            async with aiohttp.ClientSession() as session:
+                for _ in range(3):
+                    url = f"https://127.0.0.1:{started.port}/{code}"
+                    async with session.get(url, ssl=context, server_hostname=host, allow_redirects=False) as response:
+                        assert (response.status, response.headers["Location"]) == (302, f"https://example.org/{code}")
+        assert resumptions(context, started.port, host) == [False] + [True] * 7
+        assert await started.stop() == 0
+
+
+def resumptions(context: ssl.SSLContext, port: int, host: str) -> list[bool]:
+    """Connect again and again with the first connection's session; tell which connections took it up.
+
+    The processes of a slot share the port: any of them must take up what another one began.
+    """
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    begun: ssl.SSLSession | None = None
+    taken_up = []
+    for _ in range(8):
+        with (
+            socket.create_connection(("127.0.0.1", port), 5) as plain,
+            context.wrap_socket(plain, server_hostname=host, session=begun) as connection,
+        ):
+            begun = begun or connection.session
+            taken_up.append(bool(connection.session_reused))
+    return taken_up
+
+
+def test_a_certificate_without_its_key_is_a_finding(
+    environment: dict[str, str], postgresql: PostgresqlServer, tmp_path: Path
+) -> None:
+    write_server_certificate(tmp_path, "services")
+    certificate = {"LINKRIFT_TLS_CERTIFICATE": str(tmp_path / "services.pem")}
+    done = command("redirect", variables_of("redirect", environment, postgresql, **certificate), "check-config")
+    assert done.returncode == 78
+    assert done.stderr.startswith("LINKRIFT_TLS_PRIVATE_KEY: missing")

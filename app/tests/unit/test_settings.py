@@ -4,6 +4,7 @@ import ssl
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives import serialization
 
 from linkrift.api.settings import read_settings as read_api
 from linkrift.environment import ConfigurationError, Environment
@@ -134,3 +135,64 @@ def test_what_tls_proves(tmp_path: Path, mode: str, verifies: ssl.VerifyMode, na
     assert context is not None
     assert (context.verify_mode, context.check_hostname) == (verifies, names)
     assert DatabaseSettings("host", 5432, "name", "user", "", "disable").tls() is None
+
+
+@pytest.fixture
+def listener(tmp_path: Path) -> dict[str, str]:
+    """A certificate for the service's own port."""
+    write_server_certificate(tmp_path, "services")
+    return {
+        "LINKRIFT_TLS_CERTIFICATE": str(tmp_path / "services.pem"),
+        "LINKRIFT_TLS_PRIVATE_KEY": str(tmp_path / "services.key"),
+    }
+
+
+def listener_finding(**variables: str) -> str:
+    """The one thing that is wrong."""
+    with pytest.raises(ConfigurationError) as caught:
+        read_redirect(DATABASE | REDIS | variables)
+    (finding,) = caught.value.findings
+    return finding
+
+
+def test_the_own_port_speaks_tls_with_a_certificate_only(listener: dict[str, str]) -> None:
+    assert read_redirect(DATABASE | REDIS).process.tls is None
+    for settings in (
+        read_redirect(DATABASE | REDIS | listener),
+        read_worker(REDIS | CLICKHOUSE | listener),
+        read_api(DATABASE | REDIS | CLICKHOUSE | API | listener),
+    ):
+        context = settings.process.tls
+        assert context is not None
+        assert context.minimum_version == ssl.TLSVersion.TLSv1_2
+
+
+@pytest.mark.parametrize("missing", ["LINKRIFT_TLS_CERTIFICATE", "LINKRIFT_TLS_PRIVATE_KEY"])
+def test_a_certificate_and_its_key_come_together(listener: dict[str, str], missing: str) -> None:
+    (other,) = set(listener) - {missing}
+    finding = listener_finding(**{other: listener[other]})
+    assert finding == f"{missing}: missing; expected the path of a file, since {other} is set"
+    finding = listener_finding(**{**listener, missing: "/nowhere/services"})
+    assert finding == f"{missing}: expected a file that can be read (No such file or directory)"
+
+
+def test_a_certificate_that_is_none(listener: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "services.pem").write_text("nonsense")
+    finding = listener_finding(**listener)
+    assert finding.startswith("LINKRIFT_TLS_CERTIFICATE: expected a file with certificates in PEM form")
+
+
+def test_a_key_that_does_not_fit(listener: dict[str, str], tmp_path: Path) -> None:
+    write_server_certificate(tmp_path, "others")
+    key = serialization.load_pem_private_key((tmp_path / "services.key").read_bytes(), password=None)
+    locked = key.private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.BestAvailableEncryption(b"made up"),
+    )
+    for content in ((tmp_path / "others.key").read_bytes(), b"nonsense", locked):
+        (tmp_path / "services.key").write_bytes(content)
+        finding = listener_finding(**listener)
+        assert finding.startswith(
+            "LINKRIFT_TLS_PRIVATE_KEY: expected the private key of the certificate in LINKRIFT_TLS_"
+        )

@@ -6,9 +6,11 @@ from __future__ import annotations
 
 import http.client
 import json
+import ssl
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol
 
 _LARGEST_ANSWER = 64 * 1024
@@ -56,18 +58,51 @@ class Answer:
         return {"status": self.status, **({"error": self.error} if self.error else {"body": dict(self.body)})}
 
 
-def ask(address: str, port: int, path: str, timeout: float) -> Answer:
-    """Ask a slot over HTTP.
+@dataclass(frozen=True)
+class Identity:
+    """What a slot that speaks TLS must prove, as the balancers have it prove.
+
+    Attributes:
+        name: which its certificate must carry.
+        authorities: file of those that are believed.
+    """
+
+    name: str
+    authorities: Path
+
+
+class _TlsConnection(http.client.HTTPConnection):
+    """HTTP over TLS, to an address that need not be what the certificate is for."""
+
+    def __init__(self, address: str, port: int, timeout: float, identity: Identity) -> None:
+        super().__init__(address, port, timeout=timeout)
+        self._name = identity.name
+        # Read here, not by its path: a file that is missing is then named.
+        authorities = identity.authorities.read_text(encoding="ascii")
+        self._context = ssl.create_default_context(ssl.Purpose.SERVER_AUTH, cadata=authorities)
+        self._context.minimum_version = ssl.TLSVersion.TLSv1_2
+
+    def connect(self) -> None:
+        """Connect, and let the slot prove who it is."""
+        super().connect()
+        self.sock = self._context.wrap_socket(self.sock, server_hostname=self._name)
+
+
+def ask(address: str, port: int, path: str, timeout: float, identity: Identity | None = None) -> Answer:
+    """Ask a slot over HTTP, or over TLS.
 
     Args:
         address: IP address or name.
         port: TCP port.
         path: of the request.
         timeout: seconds for the whole exchange.
+        identity: what the slot must prove; None: it speaks plain HTTP.
     """
     end = time.monotonic() + timeout
     connection = http.client.HTTPConnection(address, port, timeout=timeout)
     try:
+        if identity:
+            connection = _TlsConnection(address, port, timeout, identity)
         connection.request("GET", path, headers={"Accept": "application/json", "Connection": "close"})
         response = connection.getresponse()
         content = b""
@@ -77,7 +112,7 @@ def ask(address: str, port: int, path: str, timeout: float) -> Answer:
                 return Answer(response.status, error=f"the answer is larger than {_LARGEST_ANSWER} bytes")
             if time.monotonic() > end:
                 return Answer(response.status, error=f"the answer took longer than {timeout:g} s")
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, UnicodeDecodeError, http.client.HTTPException) as error:
         return Answer(error=f"{type(error).__name__}: {error}")
     finally:
         connection.close()

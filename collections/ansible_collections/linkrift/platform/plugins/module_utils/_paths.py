@@ -89,6 +89,11 @@ class Layout:
         """One append-only file a service."""
         return self.root / "var/lib/linkrift/ledger"
 
+    @property
+    def authorities(self) -> Path:
+        """Certificates of who signs the platform's own, from the role base."""
+        return self.root / "etc/linkrift/tls/ca.pem"
+
     def release(self, release: str) -> Path:
         """Return the tree of a release."""
         return self.releases / check_release_id(release)

@@ -39,6 +39,7 @@ from ansible_collections.linkrift.platform.plugins.module_utils._rotation_config
     parse_file,
     render,
     service_of,
+    tls_in,
 )
 from ansible_collections.linkrift.platform.plugins.module_utils._rotation_file import BackendsFile, BackendsFileError
 
@@ -120,7 +121,7 @@ def make_plan(
     """Work out the states. The file knows them best, then the running HAProxy; a server unknown to both is in `maint`.
 
     Raises:
-        RotationError: a backend would lose its last ready server.
+        RotationError: a backend would lose its last ready server, or speak TLS with a live one that does not.
     """
     known = {key: (found.state, found.address) for key, found in parse_file(old_text).items()}
     for key, server in (view.servers if view else {}).items():
@@ -137,6 +138,7 @@ def make_plan(
         # Should every server of a backend move at once, waiting for checks would leave it without any.
         before |= states
         first |= steady if "ready" in steady.values() else states
+    _keep_protocol(backends, before, tls_in(old_text))
     wish = before | {change.key: change.state for change in changes}
     if not allow_empty:
         had = {key[0] for key, (state, _address) in known.items() if state == "ready"}
@@ -149,6 +151,19 @@ def make_plan(
                 "Nothing was changed"
             )
     return Plan(before=before, first=first, wish=wish)
+
+
+def _keep_protocol(backends: tuple[Backend, ...], before: Mapping[Key, str], had_tls: Mapping[str, bool]) -> None:
+    """Refuse to turn TLS on or off under servers that take traffic: what runs there goes on speaking the other way."""
+    for backend in backends:
+        has = backend.tls is not None
+        ready = sorted(name for (of, name), state in before.items() if of == backend.name and state == "ready")
+        if ready and had_tls.get(backend.name, has) != has:
+            raise RotationError(
+                f"{backend.service} would be spoken to {'by TLS' if has else 'without TLS'} from now on, and the slots "
+                f"that are live ({', '.join(ready)}) were started without that: every visitor would get an error. "
+                "Bring them to maint and stop them first, in a maintenance window (docs/edge.md). Nothing was changed"
+            )
 
 
 class Rotation:

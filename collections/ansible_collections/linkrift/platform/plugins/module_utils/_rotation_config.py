@@ -24,6 +24,8 @@ _DEFAULTS = "linkrift_backends"
 _NAME = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?\Z")
 _DURATION = re.compile(r"[1-9][0-9]*(ms|s|m)\Z")
 _URI = re.compile(r"/[!-~]*\Z")
+_FILE = re.compile(r"/[A-Za-z0-9._/@+-]+\Z")
+_DNS_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?\Z")
 _SERVER_LINE = re.compile(
     r"\s+server (?P<name>\S+) (?P<address>\S+) weight (?P<weight>\d+)(?P<disabled> disabled)?\s*\Z"
 )
@@ -69,6 +71,29 @@ class Timeouts:
 
 
 @dataclass(frozen=True)
+class Tls:
+    """How a backend speaks TLS with its servers, requests and checks alike.
+
+    Attributes:
+        ca_file: authorities that are believed, a file on the balancer.
+        verify_host: the name that every server's certificate must carry.
+    """
+
+    ca_file: str
+    verify_host: str
+
+    @property
+    def words(self) -> str:
+        """The words of HAProxy's `server` line."""
+        # With a name sent (SNI) HAProxy looks for that one in the certificate; verifyhost says the same for whatever
+        # connection sends none.
+        return (
+            f"ssl ssl-min-ver TLSv1.2 verify required ca-file {self.ca_file} verifyhost {self.verify_host}"
+            f" sni str({self.verify_host}) check-ssl check-sni {self.verify_host}"
+        )
+
+
+@dataclass(frozen=True)
 class Server:
     """One slot of one host."""
 
@@ -93,6 +118,8 @@ class Backend:
     retries: int = 3
     check: Check = field(default_factory=Check)
     timeouts: Timeouts = field(default_factory=Timeouts)
+    tls: Tls | None = None
+    """None: plain HTTP."""
 
     @property
     def name(self) -> str:
@@ -148,7 +175,7 @@ def _parse_backend(service: str, given: object) -> Backend:
     where = f"services.{service}"
     if not _NAME.match(service):
         raise TopologyError(f"{where}: a service's name is lower-case letters, digits and dashes")
-    values = _mapping(where, given, ("servers", "balance", "retries", "check", "timeouts"))
+    values = _mapping(where, given, ("servers", "balance", "retries", "check", "timeouts", "tls"))
     servers: list[Server] = []
     given_servers = values.get("servers")
     if not isinstance(given_servers, list) or not given_servers:
@@ -171,6 +198,7 @@ def _parse_backend(service: str, given: object) -> Backend:
         retries=_count(f"{where}.retries", values.get("retries", 3), minimum=0),
         check=_parse_check(f"{where}.check", values.get("check", {})),
         timeouts=_parse_timeouts(f"{where}.timeouts", values.get("timeouts", {})),
+        tls=_parse_tls(f"{where}.tls", values.get("tls", {})),
     )
 
 
@@ -218,6 +246,18 @@ def _parse_timeouts(where: str, given: object) -> Timeouts:
             for name in Timeouts.__dataclass_fields__
         }
     )
+
+
+def _parse_tls(where: str, given: object) -> Tls | None:
+    values = _mapping(where, given, tuple(Tls.__dataclass_fields__))
+    if not values:
+        return None
+    ca_file, verify_host = (str(values.get(name, "")) for name in Tls.__dataclass_fields__)
+    if not _FILE.match(ca_file):
+        raise TopologyError(f"{where}.ca_file: {ca_file!r} is not the path of a file, from / on")
+    if not _DNS_NAME.match(verify_host):
+        raise TopologyError(f"{where}.verify_host: {verify_host!r} is not a name in lower case")
+    return Tls(ca_file, verify_host)
 
 
 def _mapping(where: str, given: object, allowed: Iterable[str]) -> dict[str, Any]:
@@ -304,6 +344,7 @@ def _body(backends: Iterable[Backend], states: Mapping[Key, str]) -> str:
 
 def _section(backend: Backend, states: Mapping[Key, str]) -> str:
     check, timeouts = backend.check, backend.timeouts
+    tls = f" {backend.tls.words}" if backend.tls else ""
     lines = [
         f"backend {backend.name} from {_DEFAULTS}",
         f"    balance {backend.balance}",
@@ -319,7 +360,7 @@ def _section(backend: Backend, states: Mapping[Key, str]) -> str:
         "    http-check expect status 200",
         # A standby slot answers 404: no new requests, and it is not an alert.
         "    http-check disable-on-404",
-        f"    default-server {check.words}",
+        f"    default-server {check.words}{tls}",
     ]
     for server in backend.servers:
         state = states.get((backend.name, server.name), "maint")
@@ -327,6 +368,19 @@ def _section(backend: Backend, states: Mapping[Key, str]) -> str:
         disabled = " disabled" if state == "maint" else ""
         lines.append(f"    server {server.name} {server.address} weight {weight}{disabled}")
     return "\n".join(lines) + "\n"
+
+
+def tls_in(text: str) -> dict[str, bool]:
+    """Read of a backends file which backends it has, and whether each speaks TLS with its servers."""
+    backend = ""
+    found: dict[str, bool] = {}
+    for line in text.splitlines():
+        words = line.split()
+        if line[:1].strip() and words:
+            backend = words[1] if words[0] == "backend" and len(words) > 1 else ""
+        elif backend and words[:1] == ["default-server"]:
+            found[backend] = "ssl" in words
+    return found
 
 
 def parse_file(text: str) -> dict[Key, Remembered]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ansible_collections.linkrift.platform.plugins.module_utils import _env as env
-from ansible_collections.linkrift.platform.plugins.module_utils._gate import Answer, Clock, SystemClock, ask
+from ansible_collections.linkrift.platform.plugins.module_utils._gate import Answer, Clock, Identity, SystemClock, ask
 from ansible_collections.linkrift.platform.plugins.module_utils._paths import (
     PORTS,
     SLOTS,
@@ -104,7 +104,7 @@ class Host:
 
     def ask(self, slot: str, path: str, variables: Mapping[str, str]) -> Answer:
         """Ask a slot's process, by what its environment says of where it listens."""
-        return ask(self.health_address(variables), self.port(slot), path, self.gates.timeout)
+        return ask(self.health_address(variables), self.port(slot), path, self.gates.timeout, self.identity(variables))
 
     def health_address(self, variables: Mapping[str, str]) -> str:
         """Return the address to ask for health, for a slot that runs with these variables."""
@@ -112,6 +112,16 @@ class Host:
             return self.address
         bound = variables.get(f"LINKRIFT_{self.service.upper()}_HOST", "")
         return _ANY_ADDRESS.get(bound, bound)
+
+    def identity(self, variables: Mapping[str, str]) -> Identity | None:
+        """Return what a slot that runs with these variables proves by TLS; None: it speaks plain HTTP.
+
+        Without a name for it, its certificate must be for the address.
+        """
+        if not variables.get("LINKRIFT_TLS_CERTIFICATE"):
+            return None
+        name = variables.get("LINKRIFT_TLS_NAME") or self.health_address(variables)
+        return Identity(name, self.layout.authorities)
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,11 @@ options:
         C(green)); and, all optional, C(balance) (C(roundrobin), C(leastconn) or C(random); default C(roundrobin), the
         only one whose shares are exact at low load), C(retries) (3; of failed connections only, with another server
         each time), C(check) (C(path) /health, C(inter) 1s, C(fastinter) 500ms, C(downinter) 250ms, C(timeout) 2s,
-        C(fall) 2, C(rise) 1) and C(timeouts) (C(connect) 1s, C(server) 30s, C(queue) 5s)."
+        C(fall) 2, C(rise) 1), C(timeouts) (C(connect) 1s, C(server) 30s, C(queue) 5s) and C(tls)."
+      - "C(tls) has requests and checks go over TLS 1.2 or newer: C(ca_file), a file on the balancer with the
+        authorities to believe, and C(verify_host), a name that every server's certificate must carry. A server that
+        cannot prove that is down. Both are needed; an empty dictionary, the default, means plain HTTP. While servers of
+        the service are V(ready), it is neither turned on nor off: what runs there would go on speaking the other way."
     type: dict
     required: true
   changes:
@@ -186,6 +190,14 @@ EXAMPLES = r"""
         servers:
           - {host: app1, address: 198.18.0.11, ports: {blue: 8080, green: 8180}}
         check: {fall: 3, rise: 2}
+
+- name: Speak with the slots by TLS
+  linkrift.platform.rotation:
+    services:
+      redirect:
+        servers:
+          - {host: app1, address: 198.18.0.11, ports: {blue: 8081, green: 8181}}
+        tls: {ca_file: /etc/linkrift/tls/ca.pem, verify_host: redirect.services.linkrift.internal}
 """
 
 RETURN = r"""

@@ -65,6 +65,8 @@ options:
   address:
     description:
       - Where to ask for health. By default the address that the service listens on, by its environment.
+      - A slot whose environment has C(LINKRIFT_TLS_CERTIFICATE) is asked by TLS. Its certificate must be signed by an
+        authority of C(/etc/linkrift/tls/ca.pem), for the name in C(LINKRIFT_TLS_NAME), or else for this address.
     type: str
   deadline:
     description: Seconds that starting and passing the gate may take together; also for each other wait.

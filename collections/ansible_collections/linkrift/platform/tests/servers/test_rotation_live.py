@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 
 from ansible_collections.linkrift.platform.plugins.module_utils._rotation import Outcome, RotationError
 from ansible_collections.linkrift.platform.tests.servers.haproxy_bench import EXECUTABLE, Balancer, Slot
+from ansible_collections.linkrift.platform.tests.unit.certificate_fakes import make
 
 pytestmark = pytest.mark.servers
 
@@ -331,3 +333,112 @@ async def test_what_was_changed_by_hand_is_put_right(balancer: Balancer) -> None
     outcome = await run(balancer)
     assert outcome.changed
     assert balancer.admins() == BLUE | {"app1-green": "maint", "app2-green": "maint"}
+
+
+# --- TLS ---
+
+NAME = "redirect.services.linkrift.internal"
+
+
+class Certificates:
+    """What the slots of a test show, and whom the balancer believes."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.authorities = {name: make(f"{name} authority", authority=True) for name in ("our", "other")}
+        self.ca_file = directory / "ca.pem"
+        self.ca_file.write_text(self.authorities["our"].pem)
+
+    def context(self, name: str = NAME, authority: str = "our") -> ssl.SSLContext:
+        """Return what a slot with a certificate for a name listens with."""
+        made = make(name, issuer=self.authorities[authority])
+        path = self.directory / f"{name}-{authority}.pem"
+        path.write_text(made.pem + made.key_pem())
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(path)
+        return context
+
+
+@pytest.fixture
+def certificates(tmp_path: Path) -> Certificates:
+    return Certificates(tmp_path)
+
+
+@pytest.fixture
+async def secure(tmp_path: Path, certificates: Certificates) -> AsyncIterator[Balancer]:
+    """HAProxy that speaks with its slots by TLS; no retry hides a request that goes to a wrong one."""
+    tls = {"ca_file": str(certificates.ca_file), "verify_host": NAME}
+    made = Balancer(tmp_path, services={"tls": tls, "retries": 0})
+    for slot in made.slots.values():
+        slot.tls = certificates.context()
+    async for ready in _serve(made):
+        yield ready
+
+
+async def test_slots_with_the_right_certificate_serve_by_tls(secure: Balancer) -> None:
+    before = secure.counters()
+    async with secure.load() as visitors:
+        for wanted in (TO_GREEN, TO_BLUE):
+            await asyncio.sleep(0.3)
+            await run(secure, wanted)
+        await asyncio.sleep(0.3)
+    assert visitors.failures == []
+    assert set(visitors.answers) == set(secure.slots)
+    after = secure.counters()
+    assert {name: after[name] - before[name] for name in FAILED} == dict.fromkeys(FAILED, 0)
+
+
+@pytest.mark.parametrize("wrong", ["name", "authority", "plain"])
+async def test_slot_that_cannot_prove_who_it_is_gets_no_request(
+    secure: Balancer, certificates: Certificates, wrong: str
+) -> None:
+    contexts = {
+        "name": lambda: certificates.context("api.services.linkrift.internal"),
+        "authority": lambda: certificates.context(authority="other"),
+        "plain": lambda: None,
+    }
+    slot = secure.slots["app1-green"]
+    await slot.stop()
+    slot.tls = contexts[wrong]()
+    await slot.start()
+    async with secure.load() as visitors:
+        with pytest.raises(RotationError, match=r"app1-green .* passed no check within 3 s: DOWN, last check L6"):
+            # Who speaks no TLS says nothing at all: that check ends after its 2 s.
+            await run(secure, TO_GREEN, check_timeout=3)
+        # One that is live and comes back as somebody else is found down.
+        live = secure.slots["app1-blue"]
+        await run(secure, {"app1-blue": "drain"})
+        await live.stop()
+        live.tls, counted = contexts[wrong](), live.requests
+        await live.start()
+        await asyncio.to_thread(secure.until, lambda: secure.servers()["app1-blue"]["check_status"].startswith("L6"))
+        await asyncio.sleep(0.3)
+    assert visitors.failures == []
+    assert (slot.requests, live.requests) == (0, counted)
+    assert (slot.checks, secure.servers()["app1-green"]["admin"]) == (0, "maint")
+
+
+async def test_tls_is_not_turned_on_under_live_slots_but_in_a_maintenance_window(
+    balancer: Balancer, certificates: Certificates
+) -> None:
+    balancer.settings["tls"] = {"ca_file": str(certificates.ca_file), "verify_host": NAME}
+    text = balancer.path.read_text()
+    async with balancer.load() as visitors:
+        with pytest.raises(RotationError, match="redirect would be spoken to by TLS"):
+            await run(balancer)
+        await asyncio.sleep(0.3)
+    assert visitors.failures == []
+    assert balancer.path.read_text() == text
+    tls = balancer.settings.pop("tls")
+    await run(balancer, dict.fromkeys(BLUE, "drain"), allow_empty=True)
+    balancer.settings["tls"] = tls
+    for slot in balancer.slots.values():
+        await slot.stop()
+        slot.tls = certificates.context()
+        await slot.start()
+    assert (await run(balancer)).reloaded
+    await run(balancer, BLUE)
+    async with balancer.load() as visitors:
+        await asyncio.sleep(0.3)
+    assert visitors.failures == []
+    assert set(visitors.answers) == set(BLUE)

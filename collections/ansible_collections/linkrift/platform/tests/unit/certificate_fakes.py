@@ -24,6 +24,18 @@ from ansible_collections.linkrift.platform.plugins.module_utils._haproxy import 
 
 NOW = datetime.datetime.now(datetime.timezone.utc).replace(microsecond=0)
 
+_SIGNS_CERTIFICATES = x509.KeyUsage(
+    key_cert_sign=True,
+    crl_sign=True,
+    digital_signature=False,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    encipher_only=False,
+    decipher_only=False,
+)
+
 
 @dataclass
 class Made:
@@ -49,8 +61,13 @@ def make(
     days: int = 90,
     since: int = -1,
     issuer: Made | None = None,
+    *,
+    authority: bool = False,
 ) -> Made:
-    """Make a certificate that is valid from `since` to `days` from now, signed by an issuer or by itself."""
+    """Make a certificate that is valid from `since` to `days` from now, signed by an issuer or by itself.
+
+    With `authority` it may sign others, and with an issuer it is what strict clients accept.
+    """
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
     builder = (
@@ -63,6 +80,13 @@ def make(
         .not_valid_after(NOW + datetime.timedelta(days=days, minutes=5))
         .add_extension(x509.SubjectAlternativeName([x509.DNSName(each) for each in names or [name]]), critical=False)
     )
+    if authority:
+        identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
+        builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        builder = builder.add_extension(_SIGNS_CERTIFICATES, critical=True).add_extension(identifier, critical=False)
+    if issuer:
+        signer = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer.key.public_key())
+        builder = builder.add_extension(signer, critical=False)
     return Made(builder.sign(issuer.key if issuer else key, hashes.SHA256()), key)
 
 

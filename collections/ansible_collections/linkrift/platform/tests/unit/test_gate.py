@@ -6,15 +6,21 @@ import contextlib
 import http.server
 import json
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ansible_collections.linkrift.platform.plugins.module_utils import _gate as gate
 from ansible_collections.linkrift.platform.plugins.module_utils._gate import Answer, Verdict
+from ansible_collections.linkrift.platform.plugins.module_utils._paths import Layout
+from ansible_collections.linkrift.platform.plugins.module_utils._slot_state import Host
+from ansible_collections.linkrift.platform.tests.unit.certificate_fakes import make
 from ansible_collections.linkrift.platform.tests.unit.slot_fakes import NEW, OLD, FakeClock
 
 Serve = Callable[[int, bytes], int]
@@ -123,6 +129,109 @@ def test_other_protocol_is_no_answer() -> None:
         thread.join(5)
     assert answer.status is None
     assert "BadStatusLine" in answer.error
+
+
+# --- TLS ---
+
+
+@dataclass
+class Tls:
+    """A slot that speaks TLS, and who signed its certificate."""
+
+    port: int
+    authorities: Path
+
+
+@pytest.fixture
+def tls(tmp_path: Path) -> Iterator[Tls]:
+    """Serve health by TLS on loopback, as what `redirect.services.linkrift.internal` would be."""
+    issuer = make("authority", authority=True)
+    own = make("slot", ["redirect.services.linkrift.internal"], issuer=issuer)
+    for name, content in (("ca.pem", issuer.pem), ("own.pem", own.pem + own.key_pem())):
+        (tmp_path / name).write_text(content)
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            content = b'{"status": "ok"}'
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name in the base class
+            pass
+
+    class Server(http.server.ThreadingHTTPServer):
+        def handle_error(self, request: Any, client_address: Any) -> None:
+            """A client that goes away is no error."""
+
+    server = Server(("127.0.0.1", 0), Handler)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "own.pem")
+    server.socket = context.wrap_socket(server.socket, server_side=True)
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    yield Tls(int(server.server_address[1]), tmp_path / "ca.pem")
+    server.shutdown()
+    server.server_close()
+
+
+def ask_by_tls(tls: Tls, name: str = "redirect.services.linkrift.internal") -> Answer:
+    return gate.ask("127.0.0.1", tls.port, "/health", 2, gate.Identity(name, tls.authorities))
+
+
+def test_slot_that_speaks_tls_answers(tls: Tls) -> None:
+    assert ask_by_tls(tls) == Answer(200, {"status": "ok"})
+    assert ask(tls.port).status is None
+
+
+def test_slot_with_another_name_is_not_believed(tls: Tls) -> None:
+    answer = ask_by_tls(tls, "api.services.linkrift.internal")
+    assert answer.status is None
+    assert "not valid for 'api.services.linkrift.internal'" in answer.error
+    assert ask_by_tls(tls, "127.0.0.1").status is None
+
+
+def test_slot_of_another_authority_is_not_believed(tls: Tls) -> None:
+    tls.authorities.write_text(make("other authority", authority=True).pem)
+    answer = ask_by_tls(tls)
+    assert answer.status is None
+    assert "certificate verify failed" in answer.error
+
+
+@pytest.mark.parametrize(
+    ("content", "words"), [(None, "ca.pem"), ("nonsense", "SSLError"), ("é", "UnicodeDecodeError")]
+)
+def test_authorities_that_are_none_say_so(tls: Tls, content: str | None, words: str) -> None:
+    tls.authorities.unlink()
+    if content:
+        tls.authorities.write_text(content)
+    answer = ask_by_tls(tls)
+    assert answer.status is None
+    assert words in answer.error
+
+
+@pytest.mark.parametrize(
+    ("variables", "name"),
+    [
+        ({}, None),
+        ({"LINKRIFT_TLS_NAME": "redirect.internal"}, None),
+        ({"LINKRIFT_TLS_CERTIFICATE": "/x", "LINKRIFT_TLS_NAME": "redirect.internal"}, "redirect.internal"),
+        ({"LINKRIFT_TLS_CERTIFICATE": "/x", "LINKRIFT_REDIRECT_HOST": "192.0.2.1"}, "192.0.2.1"),
+    ],
+)
+def test_environment_says_how_a_slot_is_asked(tmp_path: Path, variables: dict[str, str], name: str | None) -> None:
+    host = Host("redirect", Layout(tmp_path))
+    wanted = gate.Identity(name, tmp_path / "etc/linkrift/tls/ca.pem") if name else None
+    assert host.identity(variables) == wanted
+
+
+def test_host_asks_by_tls_what_speaks_tls(tls: Tls, tmp_path: Path) -> None:
+    host = Host("redirect", Layout(tmp_path), ports={"blue": tls.port})
+    host.layout.authorities.parent.mkdir(parents=True)
+    host.layout.authorities.write_text(tls.authorities.read_text())
+    variables = {"LINKRIFT_TLS_CERTIFICATE": "/x", "LINKRIFT_TLS_NAME": "redirect.services.linkrift.internal"}
+    assert host.ask("blue", "/health", variables).status == 200
+    assert host.ask("blue", "/health", {}).status is None
 
 
 # --- watch ---

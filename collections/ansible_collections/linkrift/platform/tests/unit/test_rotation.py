@@ -291,6 +291,30 @@ def test_last_ready_server_stays_unless_asked(world: World, wishes: list[dict[st
     assert world.admins() == ON_BLUE | {"app1-blue": "drain", "app2-blue": "maint"}
 
 
+TLS = {"ca_file": "/etc/linkrift/tls/ca.pem", "verify_host": "redirect.services.linkrift.internal"}
+
+
+def test_tls_is_not_turned_on_or_off_under_live_servers(world: World) -> None:
+    secure = {"redirect": {**TWO["redirect"], "tls": TLS}}
+    text = world.path.read_text()
+    for wanted in (lambda: world.apply(secure), lambda: world.rotation(secure).predict()):
+        with pytest.raises(RotationError, match=r"redirect would be spoken to by TLS.*live \(app1-blue, app2-blue\)"):
+            wanted()
+    # Nor for a candidate: the backend is one for all of its servers.
+    with pytest.raises(RotationError, match="Nothing was changed"):
+        world.apply(secure, SWITCH, allow_empty=True)
+    assert (world.path.read_text(), world.admins()) == (text, ON_BLUE)
+    # In a maintenance window nobody is live.
+    world.guarded = False
+    world.apply(TWO, changes(app1_blue="drain", app2_blue="drain"), allow_empty=True)
+    assert world.apply(secure).reloaded
+    world.apply(secure, BLUE)
+    with pytest.raises(RotationError, match="redirect would be spoken to without TLS"):
+        world.apply(TWO)
+    # Another name or authority is not another protocol; whoever cannot prove it is found down, and that is undone.
+    assert world.apply({"redirect": {**TWO["redirect"], "tls": {**TLS, "ca_file": "/etc/other.pem"}}}).reloaded
+
+
 def test_service_with_ready_servers_is_not_removed_unless_asked(world: World) -> None:
     api = {"api": TWO["redirect"]}
     with pytest.raises(RotationError, match="redirect would have no ready server left"):

@@ -20,6 +20,7 @@ from ansible_collections.linkrift.platform.plugins.module_utils._rotation_config
     parse_file,
     parse_services,
     render,
+    tls_in,
 )
 
 
@@ -89,6 +90,24 @@ def test_file_is_what_haproxy_shall_load() -> None:
     )
 
 
+TLS = {"ca_file": "/etc/linkrift/tls/ca.pem", "verify_host": "redirect.services.linkrift.internal"}
+
+
+def test_servers_prove_who_they_are_where_tls_is_wanted() -> None:
+    plain = "default-server check inter 1s fastinter 500ms downinter 250ms fall 2 rise 1"
+    ca, name = TLS["ca_file"], TLS["verify_host"]
+    proof = f"verifyhost {name} sni str({name}) check-ssl check-sni {name}"
+    text = render(parse_services({**one(tls=TLS), "api": {"servers": [host(blue=8080, green=8180)], "tls": {}}}), {})
+    assert [line.strip() for line in text.splitlines() if "default-server" in line] == [
+        plain,
+        f"{plain} ssl ssl-min-ver TLSv1.2 verify required ca-file {ca} {proof}",
+    ]
+    assert tls_in(text) == {"linkrift_api": False, "linkrift_redirect": True}
+    assert parse_file(text)["linkrift_redirect", "app1-blue"] == Remembered("maint", "192.0.2.1:8081")
+    # Who does not want it sees no change: nothing to reload.
+    assert render(parse_services(one(tls={})), {}) == render(parse_services(one()), {})
+
+
 NAMES = st.from_regex(r"[a-z0-9]([a-z0-9.-]{0,20}[a-z0-9])?", fullmatch=True)
 
 
@@ -123,6 +142,8 @@ def test_digest_tells_settings_apart_but_not_states() -> None:
         one(check={"fall": 4}),
         one(timeouts={"server": "9s"}),
         one(balance="random"),
+        one(tls=TLS),
+        one(tls={**TLS, "verify_host": "other.internal"}),
         {"redirect": {"servers": [host(blue=8082)]}},
         {"api": {"servers": [host()]}},
     ]
@@ -152,6 +173,14 @@ def test_numbers_may_come_as_text_from_templates() -> None:
         (one(check={"inter": "0s"}), r"check\.inter"),
         (one(check={"inter": "1s\n"}), r"check\.inter"),
         (one(timeouts={"tunnel": "1s"}), "unknown key tunnel"),
+        (one(tls=True), r"tls: a mapping is needed"),
+        (one(tls={**TLS, "verify": "none"}), r"tls: unknown key verify; known are ca_file, verify_host"),
+        (one(tls={"verify_host": "a.internal"}), r"tls\.ca_file: '' is not the path of a file"),
+        (one(tls={**TLS, "ca_file": "ca.pem"}), r"tls\.ca_file"),
+        (one(tls={**TLS, "ca_file": "/ca.pem verify none"}), r"tls\.ca_file"),
+        (one(tls={"ca_file": "/ca.pem"}), r"tls\.verify_host: '' is not a name in lower case"),
+        (one(tls={**TLS, "verify_host": "a b"}), r"tls\.verify_host"),
+        (one(tls={**TLS, "verify_host": "a)"}), r"tls\.verify_host"),
         ({"redirect": {"servers": [host("App1")]}}, r"servers\[0\]\.host: 'App1' is not a host name in lower case"),
         ({"redirect": {"servers": [host("a b")]}}, r"servers\[0\]\.host"),
         ({"redirect": {"servers": [host(address="app1.example.com")]}}, "is not an IPv4 or IPv6 address"),
