@@ -22,7 +22,8 @@ options:
   hostvars:
     description:
       - Ansible's variable. C(preflight_reached) is the answer of Python on a host, C(preflight_looked) the result of
-        M(linkrift.platform.host_preflight). A host without them was not looked at.
+        M(linkrift.platform.host_preflight), C(preflight_certificates) that of
+        M(linkrift.platform.certificate_info). A host without them was not looked at.
     type: dict
     required: true
   groups:
@@ -107,7 +108,7 @@ def preflight_findings(
         *group_findings(groups, needed_groups, list(empty_groups)),
         *secret_findings(secrets, needed_secrets),
         *certificate_findings(certificates, needed_certificates, datetime.datetime.now(datetime.timezone.utc), days),
-        *host_findings(hosts, hostvars),
+        *host_findings(hosts, hostvars, days),
     ]
     return sorted(found, key=lambda finding: finding["severity"] != ERROR)
 

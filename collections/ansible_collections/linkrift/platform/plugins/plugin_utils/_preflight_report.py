@@ -19,15 +19,34 @@ else:
 from ansible_collections.linkrift.platform.plugins.module_utils._preflight import ERROR, WARNING, Finding
 
 
-def host_findings(hosts: Iterable[str], hostvars: Mapping[str, Mapping[str, Any]]) -> list[dict[str, str]]:
+def host_findings(hosts: Iterable[str], hostvars: Mapping[str, Mapping[str, Any]], days: int) -> list[dict[str, str]]:
     """Return the findings of all hosts in one list, those of hosts that could not be asked included.
 
     Args:
         hosts: Names of the hosts.
         hostvars: Ansible's variable: `preflight_reached` is the answer of Python on the host, `preflight_looked` the
-            result of module host_preflight. A host without them was not looked at, and has no findings.
+            result of module host_preflight, `preflight_certificates` that of module certificate_info. A host without
+            them was not looked at, and has no findings.
+        days: Days before its end from which on an installed certificate is worth a warning.
     """
-    return [_of(name, finding) for name in hosts for finding in _of_host(hostvars[name])]
+    return [
+        _of(name, finding)
+        for name in hosts
+        for finding in [*_of_host(hostvars[name]), *_installed(hostvars[name], days)]
+    ]
+
+
+def _installed(variables: Mapping[str, Any], days: int) -> list[Finding]:
+    found = []
+    for certificate in variables.get("preflight_certificates", {}).get("certificates", []):
+        path, left = certificate["path"], certificate["days_left"]
+        if certificate["error"]:
+            found.append(Finding("certificates", ERROR, f"{path}: {certificate['error']}"))
+        elif left < 0:
+            found.append(Finding("certificates", ERROR, f"{path} ended on {certificate['not_after']}: renew it"))
+        elif left < days:
+            found.append(Finding("certificates", WARNING, f"{path} ends on {certificate['not_after']}: renew it"))
+    return found
 
 
 def _of_host(variables: Mapping[str, Any]) -> list[Finding]:

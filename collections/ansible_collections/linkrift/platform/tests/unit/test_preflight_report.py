@@ -125,7 +125,23 @@ def test_groups() -> None:
     ],
 )
 def test_hosts(variables: dict[str, Any], expected: str) -> None:
-    found = report.host_findings(["h"], {"h": variables})
+    found = report.host_findings(["h"], {"h": variables}, 21)
+    assert bool(found) is bool(expected)
+    assert expected in "".join(finding["line"] for finding in found)
+
+
+@pytest.mark.parametrize(
+    ("left", "error", "expected"),
+    [
+        (22, None, ""),
+        (20, None, "h: warning: /a.pem ends on 2026-12-04"),
+        (-1, None, "h: error: /a.pem ended on 2026-12-04"),
+        (None, "no certificate", "h: error: /a.pem: no certificate"),
+    ],
+)
+def test_certificates_on_hosts(left: int | None, error: str | None, expected: str) -> None:
+    certificate = {"path": "/a.pem", "days_left": left, "not_after": "2026-12-04", "error": error}
+    found = report.host_findings(["h"], {"h": {"preflight_certificates": {"certificates": [certificate]}}}, 21)
     assert bool(found) is bool(expected)
     assert expected in "".join(finding["line"] for finding in found)
 
