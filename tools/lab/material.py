@@ -83,6 +83,8 @@ def ensure_material(directory: Path) -> list[str]:
         "postgresql": ("postgresql_hosts", [f"db.{internal}"]),
         "redis": ("redis_hosts", [f"redis.{internal}"]),
         "clickhouse": ("clickhouse_hosts", [f"clickhouse.{internal}"]),
+        # One for the slots of all services on all hosts; who asks them verifies these names, and no host's own.
+        "services": ("", [f"{service}.services.{internal}" for service in ("api", "redirect", "worker")]),
         "bundles": ("bundle_stores", [f"bundles.{internal}"]),
     }
     for name, (group, dns_names) in servers.items():

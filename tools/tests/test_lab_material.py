@@ -73,7 +73,7 @@ def test_a_lab_gets_what_it_needs_and_then_nothing_more(lab: Path) -> None:
     assert material.ensure_material(lab) == []
     assert {path.name: oct(path.stat().st_mode & 0o777) for path in (lab / "tls").iterdir()} == {
         f"{name}.{kind}": mode
-        for name in ("public", "postgresql", "redis", "clickhouse", "bundles")
+        for name in ("public", "postgresql", "redis", "clickhouse", "services", "bundles")
         for kind, mode in (("pem", "0o644"), ("key", "0o600"))
     }
 
@@ -83,12 +83,15 @@ def test_certificates_name_what_is_asked_for(lab: Path) -> None:
     public = names(lab / "tls/public.pem")
     assert {"linkrift.test", "go.linkrift.test", "api.linkrift.test", "198.18.7.11"} <= set(public)
     assert {"db.linkrift.internal", "data1", "198.18.7.31"} <= set(names(lab / "tls/postgresql.pem"))
+    assert names(lab / "tls/services.pem") == [
+        f"{service}.services.linkrift.internal" for service in ("api", "redirect", "worker")
+    ]
     assert names(lab / "tls/bundles.pem") == ["bundles.linkrift.internal"]
 
 
 def test_certificates_hold_by_the_strictest_rules(lab: Path) -> None:
     material.ensure_material(lab)
-    for name in ("public", "postgresql", "redis", "clickhouse", "bundles"):
+    for name in ("public", "postgresql", "redis", "clickhouse", "services", "bundles"):
         subprocess.run(
             ["openssl", "verify", "-x509_strict", "-CAfile", str(lab / "ca.pem"), str(lab / f"tls/{name}.pem")],
             check=True,
@@ -112,6 +115,7 @@ def test_a_lost_authority_makes_all_certificates_new(lab: Path) -> None:
         "tls/postgresql",
         "tls/redis",
         "tls/clickhouse",
+        "tls/services",
         "tls/bundles",
     ]
 
@@ -131,6 +135,7 @@ def test_a_certificate_is_renewed_before_its_time_is_over(lab: Path, monkeypatch
         "tls/postgresql",
         "tls/redis",
         "tls/clickhouse",
+        "tls/services",
         "tls/bundles",
     ]
 
