@@ -63,10 +63,12 @@ def make(
     issuer: Made | None = None,
     *,
     authority: bool = False,
+    signs: bool = True,
 ) -> Made:
     """Make a certificate that is valid from `since` to `days` from now, signed by an issuer or by itself.
 
-    With `authority` it may sign others, and with an issuer it is what strict clients accept.
+    With `authority` it may sign others, unless `signs` is off, as strict clients see it; with an issuer it is what they
+    accept.
     """
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
@@ -83,7 +85,9 @@ def make(
     if authority:
         identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
         builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        builder = builder.add_extension(_SIGNS_CERTIFICATES, critical=True).add_extension(identifier, critical=False)
+        builder = builder.add_extension(identifier, critical=False)
+        if signs:
+            builder = builder.add_extension(_SIGNS_CERTIFICATES, critical=True)
     if issuer:
         signer = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer.key.public_key())
         builder = builder.add_extension(signer, critical=False)
