@@ -22,6 +22,7 @@ from redis.asyncio import Redis
 
 from ansible_collections.linkrift.platform.plugins.module_utils import _gate as gate
 from ansible_collections.linkrift.platform.plugins.module_utils._gate import Answer, Identity
+from ansible_collections.linkrift.platform.tests.servers.haproxy_bench import Balancer
 from app.tests.servers.harness import MIGRATIONS, Program, eventually, program, variables_of
 from linkrift.clicks import Click, encode
 from tools.testing.certificates import write_server_certificate
@@ -415,6 +416,47 @@ async def test_with_a_certificate_the_port_speaks_tls_only(
                         assert (response.status, response.headers["Location"]) == (302, f"https://example.org/{code}")
         assert resumptions(context, started.port, host) == [False] + [True] * 7
         assert await started.stop() == 0
+
+
+async def test_behind_haproxy_by_tls_a_switch_of_slots_drops_none(
+    environment: dict[str, str], postgresql: PostgresqlServer, tmp_path: Path
+) -> None:
+    host = "redirect.services.linkrift.internal"
+    ca_file = str(write_server_certificate(tmp_path, "services", [host]))
+    files = {
+        "LINKRIFT_TLS_CERTIFICATE": str(tmp_path / "services.pem"),
+        "LINKRIFT_TLS_PRIVATE_KEY": str(tmp_path / "services.key"),
+    }
+    code = f"tls-{uuid.uuid4().hex}"
+    insert_link(postgresql, code)
+    # No retry hides a request that was dropped.
+    balancer = Balancer(tmp_path, hosts=1, services={"tls": {"ca_file": ca_file, "verify_host": host}, "retries": 0})
+    results: Counter[str] = Counter()
+    async with (
+        program("redirect", variables_of("redirect", environment, postgresql, **files), tmp_path / "blue") as blue,
+        program("redirect", variables_of("redirect", environment, postgresql, **files), tmp_path / "green") as green,
+    ):
+        balancer.slots["app1-blue"].port, balancer.slots["app1-green"].port = blue.port, green.port
+        await asyncio.to_thread(balancer.apply)
+        await asyncio.to_thread(balancer.start)
+        try:
+            await asyncio.to_thread(balancer.apply, {"app1-blue": "ready"}, check_timeout=20)
+            stop = asyncio.Event()
+            url = f"http://127.0.0.1:{balancer.port}"
+            visitors = [asyncio.create_task(visit(url, code, stop, results)) for _ in range(4)]
+            await asyncio.sleep(0.5)
+            await asyncio.to_thread(balancer.apply, {"app1-green": "ready", "app1-blue": "drain"}, check_timeout=20)
+            assert await blue.stop() == 0
+            await asyncio.sleep(0.5)
+            stop.set()
+            await asyncio.gather(*visitors)
+            counted = {name: server["counters"] for name, server in balancer.servers().items()}
+        finally:
+            await asyncio.to_thread(balancer.stop)
+    assert set(results) == {"302"}, results
+    assert results["302"] > 100
+    failed = {key: sum(counters[key] for counters in counted.values()) for key in ("econ", "eresp", "wretr", "wredis")}
+    assert failed == dict.fromkeys(failed, 0)
 
 
 def resumptions(context: ssl.SSLContext, port: int, host: str) -> list[bool]:
