@@ -578,6 +578,11 @@ def _why_not_ready(server: ServerView, seconds: float) -> str:
         return f"{text}. It answers as a standby: admit the slot on its host first"
     if server.check_status.startswith("L4"):
         return f"{text}. Nothing answers there: see whether the slot runs on its host and the port is open to this one"
+    if server.check_status.startswith("L6"):
+        return (
+            f"{text}. It does not prove by TLS who it is: it was started without a certificate, or with one of another "
+            "name or authority than `tls` of the service says"
+        )
     return f"{text}. Look at the slot's journal on its host"
 
 
