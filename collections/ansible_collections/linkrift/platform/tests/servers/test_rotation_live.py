@@ -402,7 +402,7 @@ async def test_slot_that_cannot_prove_who_it_is_gets_no_request(
     slot.tls = contexts[wrong]()
     await slot.start()
     async with secure.load() as visitors:
-        with pytest.raises(RotationError, match="app1-green .* passed no check .* last check L6.*prove by TLS"):
+        with pytest.raises(RotationError, match=r"app1-green .* passed no check .* last check L6.*prove by TLS"):
             # Who speaks no TLS says nothing at all: that check ends after its 2 s.
             await run(secure, TO_GREEN, check_timeout=3)
         # One that is live and comes back as somebody else is found down.
