@@ -26,7 +26,7 @@ BIN = Path(sys.executable).parent
 COLLECTION = "collections/ansible_collections/linkrift/platform"
 TYPED = ("app/src", f"{COLLECTION}/plugins", "molecule/shared/plugins", "tools")
 PLAYBOOKS = tuple(str(path.relative_to(ROOT)) for path in sorted((ROOT / "playbooks").glob("*.yml")))
-PYTHON = (*TYPED, "app/tests", f"{COLLECTION}/tests", "molecule")
+PYTHON = (*TYPED, "conftest.py", "app/tests", f"{COLLECTION}/tests", "molecule")
 
 
 @dataclass(frozen=True)
