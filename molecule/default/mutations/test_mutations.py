@@ -70,7 +70,8 @@ MUTATIONS = {
     ),
     "passwords let in by SSH": Mutation(
         "client1",
-        "echo 'PasswordAuthentication yes' > /etc/ssh/sshd_config.d/00-mine.conf; systemctl reload ssh",
+        "sed -i 's/^PasswordAuthentication.*/PasswordAuthentication yes/' /etc/ssh/sshd_config.d/00-linkrift.conf;"
+        " systemctl reload ssh",
         "test_base.py::test_the_ssh_server_lets_in_keys_only[client1]",
     ),
     "a directory of others": Mutation("lb1", "chmod 0777 /etc/linkrift", "test_base.py::test_modes[lb1]"),
