@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tools.testing.lab_hosts import APP_HOSTS, get_host, run_json, secret, variables
+from tools.testing.lab_hosts import APP_HOSTS, find_lab, get_host, run_json, secret, variables
 
 SERVICES = ("api", "redirect", "worker")
 
@@ -275,11 +275,28 @@ def test_clickhouse_is_bounded() -> None:
 
 
 def test_the_audit_log_says_who_did_what() -> None:
-    paths = [get_host(name).file("/var/log/linkrift/audit.log") for name in APP_HOSTS]
-    written = [path for path in paths if path.exists]
-    assert written, "somebody registered and made a link on some host"
-    for path in written:
-        assert (path.user, path.group, path.mode) == ("linkrift", "adm", 0o640)
-        # test_base.py rotates this log, too, and writes into it.
-        line = next(line for text in path.content_string.splitlines() if "action" in (line := json.loads(text)))
-        assert {"time", "action", "outcome", "account", "network", "request_id"} <= set(line)
+    lab = find_lab()
+    # A login that fails, of somebody who does not exist.
+    answer = get_host("client1").check_output(
+        "curl -sk -o /dev/null -D - --resolve %s %s -H %s -d %s",
+        f"api.{lab.domain}:443:{lab.balancer}",
+        f"https://api.{lab.domain}/api/v1/auth/login",
+        "Content-Type: application/json",
+        json.dumps({"email": "nobody@example.org", "password": "not a password of anybody"}),
+    )
+    request = next(
+        line.split(":", 1)[1].strip() for line in answer.splitlines() if line.lower().startswith("x-request-id:")
+    )
+    logs = [get_host(name).file("/var/log/linkrift/audit.log") for name in APP_HOSTS]
+    found = [
+        (log, line)
+        for log in logs
+        if log.exists
+        for text in log.content_string.splitlines()
+        if (line := json.loads(text)).get("request_id") == request
+    ]
+    assert len(found) == 1
+    log, line = found[0]
+    assert (log.user, log.group, log.mode) == ("linkrift", "adm", 0o640)
+    assert {"time", "action", "outcome", "account", "network", "request_id"} <= set(line)
+    assert "not a password" not in log.content_string
