@@ -14,6 +14,11 @@ SSL_MODES = ("disable", "require", "verify-ca", "verify-full")
 LOG_LEVELS = ("debug", "info", "warn", "warning", "error")
 
 
+def _no_passphrase() -> str:
+    """Nobody is there to type a passphrase: a key that has one is refused, not asked for."""
+    return ""
+
+
 @dataclass(frozen=True)
 class ProcessSettings:
     """How the processes of a slot run.
@@ -160,8 +165,7 @@ def read_listener_tls(environment: Environment) -> ssl.SSLContext | None:
             )
             return None
         try:
-            # Nobody is there to type a passphrase: a key that has one is refused, not asked for.
-            context.load_cert_chain(certificate, key, password="")
+            context.load_cert_chain(certificate, key, password=_no_passphrase)
         except (ssl.SSLError, ValueError):
             environment.reject(
                 key_name,
