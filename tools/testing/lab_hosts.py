@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import json
 import os
+import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -28,9 +31,24 @@ def _runner() -> AnsibleRunner:
 
 
 @functools.cache
+def _ssh_config() -> Path:
+    """Settings of SSH that keep a connection to each host: a login takes ten times as long as most commands."""
+    directory = Path(tempfile.mkdtemp(prefix="testinfra-"))
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    config = directory / "ssh_config"
+    config.write_text(
+        f"Include {Path(INVENTORY).parent / 'ssh_config'}\n"
+        f"Host *\n  ControlMaster auto\n  ControlPath {directory}/%C\n  ControlPersist 60\n",
+        encoding="utf-8",
+    )
+    return config
+
+
+@functools.cache
 def get_host(name: str) -> Host:
     """Return the named lab host, with root's rights."""
-    return cast("Host", testinfra.get_host(f"ansible://{name}?ansible_inventory={INVENTORY}&sudo=true"))
+    # The settings know better than testinfra how to keep connections.
+    return cast("Host", testinfra.get_host(f"ssh://{name}?ssh_config={_ssh_config()}&sudo=true&controlpersist=0"))
 
 
 @functools.cache
