@@ -18,7 +18,7 @@ LOG = "/var/log/linkrift/haproxy-access.log"
 CERTIFICATE = "/etc/haproxy/certs/linkrift.pem"
 METRICS = "/var/lib/prometheus/node-exporter"
 
-# Sends raw bytes over TLS, each text over a connection of its own, all at once; returns what came back, and after how
+# It looks at what comes back, not at whom it comes from: test_visitor.py verifies that. Sends raw bytes over TLS, each text over a connection of its own, all at once; returns what came back, and after how
 # many seconds. Errors are answers, too.
 RAW = """
 import concurrent.futures, json, socket, ssl, sys, time
@@ -128,6 +128,7 @@ def test_no_line_is_lost_while_the_log_is_rotated(lab: Lab) -> None:
     marker = secrets.token_hex(8)
     client, balancer = get_host("client1"), get_host("lb1")
     pid = re.search(r"Pid: (\d+)", ask_haproxy("show info"))
+    # Paced, so that the requests last longer than both rotations. Who answers is verified by test_visitor.py.
     load = (
         "import http.client, ssl, sys, time; c = ssl.create_default_context(); c.check_hostname = False;"
         "c.verify_mode = ssl.CERT_NONE; h = http.client.HTTPSConnection(sys.argv[1], context=c);"
@@ -145,7 +146,7 @@ def test_no_line_is_lost_while_the_log_is_rotated(lab: Lab) -> None:
     )
     deadline = time.monotonic() + 15
     while client.run("systemctl is-active %s", unit).rc == 0 and time.monotonic() < deadline:
-        time.sleep(0.2)
+        time.sleep(0.2)  # between two looks, with a deadline: the load ends by itself
     found = logged(marker, 400)
     assert len(found) == 400
     assert len({line["id"] for line in found}) == 400

@@ -63,6 +63,13 @@ def test_all_that_is_wrong_is_said_at_once(spoiled: None) -> None:
         assert words in said, words
 
 
+def test_a_module_that_fails_is_said() -> None:
+    status, said = preflight("-e", "ansible_python_interpreter=/usr/bin/no-such-python")
+    assert status != 0
+    for host in ("one1", "clicks1"):
+        assert f"{host}: error: cannot be looked at:" in said
+
+
 def test_no_secret_is_shown(spoiled: None) -> None:
     secrets = (Path(INVENTORY).parent / "secrets.yml").read_text()
     status, said = preflight("-vvv")

@@ -29,27 +29,10 @@ def host_findings(hosts: Iterable[str], hostvars: Mapping[str, Mapping[str, Any]
             them was not looked at, and has no findings.
         days: Days before its end from which on an installed certificate is worth a warning.
     """
-    return [
-        _of(name, finding)
-        for name in hosts
-        for finding in [*_of_host(hostvars[name]), *_installed(hostvars[name], days)]
-    ]
+    return [_of(name, finding) for name in hosts for finding in _of_host(hostvars[name], days)]
 
 
-def _installed(variables: Mapping[str, Any], days: int) -> list[Finding]:
-    found = []
-    for certificate in variables.get("preflight_certificates", {}).get("certificates", []):
-        path, left = certificate["path"], certificate["days_left"]
-        if certificate["error"]:
-            found.append(Finding("certificates", ERROR, f"{path}: {certificate['error']}"))
-        elif left < 0:
-            found.append(Finding("certificates", ERROR, f"{path} ended on {certificate['not_after']}: renew it"))
-        elif left < days:
-            found.append(Finding("certificates", WARNING, f"{path} ends on {certificate['not_after']}: renew it"))
-    return found
-
-
-def _of_host(variables: Mapping[str, Any]) -> list[Finding]:
+def _of_host(variables: Mapping[str, Any], days: int) -> list[Finding]:
     if "preflight_reached" not in variables:
         return []
     reached = variables["preflight_reached"]
@@ -58,10 +41,30 @@ def _of_host(variables: Mapping[str, Any]) -> list[Finding]:
     if reached.get("rc") != 0:
         said = _line(reached.get("stderr")) or _line(reached.get("stdout")) or _line(reached.get("msg"))
         return [Finding("python", ERROR, f"Python 3.10 or newer and sudo are needed: {said}")]
+    found = []
+    # The play goes on whatever becomes of the modules, so what they return says whether they came to their end.
     looked = variables.get("preflight_looked", {})
-    if looked.get("unreachable") or looked.get("failed"):
-        return [Finding("module", ERROR, f"cannot be looked at: {_line(looked.get('msg'))}")]
-    return [Finding(**finding) for finding in looked.get("findings", [])]
+    if "findings" not in looked:
+        return [Finding("module", ERROR, f"cannot be looked at: {_line(looked.get('msg')) or 'it gave no answer'}")]
+    found += [Finding(**finding) for finding in looked["findings"]]
+    installed = variables.get("preflight_certificates", {})
+    if "certificates" not in installed:
+        said = _line(installed.get("msg")) or "it gave no answer"
+        return [*found, Finding("module", ERROR, f"its certificates cannot be looked at: {said}")]
+    return [*found, *_installed(installed["certificates"], days)]
+
+
+def _installed(certificates: Iterable[Mapping[str, Any]], days: int) -> list[Finding]:
+    found = []
+    for certificate in certificates:
+        path, left = certificate["path"], certificate["days_left"]
+        if certificate["error"]:
+            found.append(Finding("certificates", ERROR, f"{path}: {certificate['error']}"))
+        elif left < 0:
+            found.append(Finding("certificates", ERROR, f"{path} ended on {certificate['not_after']}: renew it"))
+        elif left < days:
+            found.append(Finding("certificates", WARNING, f"{path} ends on {certificate['not_after']}: renew it"))
+    return found
 
 
 def _line(text: object) -> str:

@@ -11,6 +11,13 @@ from ansible_collections.linkrift.platform.plugins.filter.preflight_findings imp
 from ansible_collections.linkrift.platform.plugins.plugin_utils import _preflight_report as report
 from ansible_collections.linkrift.platform.tests.unit.certificate_fakes import NOW, make
 
+# A host of which nothing is to be said.
+FINE: dict[str, Any] = {
+    "preflight_reached": {"rc": 0},
+    "preflight_looked": {"findings": []},
+    "preflight_certificates": {"certificates": []},
+}
+
 
 def day(days: int) -> str:
     return f"{NOW + datetime.timedelta(days=days, minutes=5):%Y-%m-%d}"
@@ -69,13 +76,14 @@ def test_groups() -> None:
         ({"preflight_reached": {"unreachable": True, "msg": "timed out\n"}}, "h: error: cannot be reached: timed out"),
         ({"preflight_reached": {"rc": 127, "stderr": "warning\npython3: not found\n"}}, "python3: not found"),
         ({"preflight_reached": {"rc": 1, "stdout": "sudo: a password is required"}}, "a password is required"),
-        ({"preflight_reached": {"rc": 0}, "preflight_looked": {"failed": True, "msg": "boom"}}, "looked at: boom"),
-        ({"preflight_reached": {"rc": 0}, "preflight_looked": {"findings": []}}, ""),
+        # With `failed_when: false` a module that failed says so nowhere but by what is missing.
+        ({"preflight_reached": {"rc": 0}, "preflight_looked": {"failed": False, "msg": "boom"}}, "looked at: boom"),
+        ({"preflight_reached": {"rc": 0}, "preflight_looked": {"unreachable": True}}, "looked at: it gave no answer"),
+        ({"preflight_reached": {"rc": 0}, "preflight_looked": {"findings": []}}, "certificates cannot be looked at"),
+        ({**FINE, "preflight_certificates": {"failed": False, "msg": "no openssl"}}, "looked at: no openssl"),
+        (FINE, ""),
         (
-            {
-                "preflight_reached": {"rc": 0},
-                "preflight_looked": {"findings": [{"check": "disk", "severity": "error", "message": "full"}]},
-            },
+            {**FINE, "preflight_looked": {"findings": [{"check": "disk", "severity": "error", "message": "full"}]}},
             "h: error: full",
         ),
     ],
@@ -97,7 +105,7 @@ def test_hosts(variables: dict[str, Any], expected: str) -> None:
 )
 def test_certificates_on_hosts(left: int | None, error: str | None, expected: str) -> None:
     certificate = {"path": "/a.pem", "days_left": left, "not_after": "2026-12-04", "error": error}
-    found = report.host_findings(["h"], {"h": {"preflight_certificates": {"certificates": [certificate]}}}, 21)
+    found = report.host_findings(["h"], {"h": {**FINE, "preflight_certificates": {"certificates": [certificate]}}}, 21)
     assert bool(found) is bool(expected)
     assert expected in "".join(finding["line"] for finding in found)
 
@@ -107,7 +115,7 @@ def test_errors_come_first() -> None:
         {"check": "clock", "severity": "warning", "message": "w"},
         {"check": "disk", "severity": "error", "message": "e"},
     ]
-    hostvars = {"h": {"preflight_reached": {"rc": 0}, "preflight_looked": {"findings": looked}}}
+    hostvars = {"h": {**FINE, "preflight_looked": {"findings": looked}}}
     found = preflight_findings(
         ["h"],
         hostvars,
