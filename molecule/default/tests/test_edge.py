@@ -18,8 +18,8 @@ LOG = "/var/log/linkrift/haproxy-access.log"
 CERTIFICATE = "/etc/haproxy/certs/linkrift.pem"
 METRICS = "/var/lib/prometheus/node-exporter"
 
-# It looks at what comes back, not at whom it comes from: test_visitor.py verifies that. Sends raw bytes over TLS, each text over a connection of its own, all at once; returns what came back, and after how
-# many seconds. Errors are answers, too.
+# Sends raw bytes over TLS, each text over a connection of its own, all at once; returns what came back, and after how
+# many seconds. Errors are answers, too. Whom it comes from does not matter here: test_visitor.py verifies that.
 RAW = """
 import concurrent.futures, json, socket, ssl, sys, time
 address, name, *texts = sys.argv[1:]
