@@ -64,7 +64,7 @@ def rotation_joins(
                 continue
             other = other_slot(serving["slot"])
             before = servers.get(f"{host}-{other}")
-            wish = "drain" if before == "drain" else "ready"
+            wish = "drain" if before == "drain" or serving.get("drained") else "ready"
             changes.append({"service": service, "host": host, "slot": serving["slot"], "state": wish})
             if before in ("ready", "drain"):
                 changes.append({"service": service, "host": host, "slot": other, "state": "maint"})

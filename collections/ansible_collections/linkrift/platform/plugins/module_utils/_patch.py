@@ -16,6 +16,8 @@ from ansible_collections.linkrift.platform.plugins.module_utils._paths import SE
 
 RECORD = Path("var/lib/linkrift/patch.json")
 FORMAT = 1
+# Who drained a host, where a patch run did: role patch says so to module slot.
+DRAINED_BY = "playbook patch"
 REBOOT = ("auto", "always", "never")
 UPGRADES = {"dist": "dist-upgrade", "safe": "upgrade"}
 """What an upgrade may do: also install and remove packages, or neither remove nor newly install any."""
@@ -42,7 +44,7 @@ class Need:
         reboot_required: the host asks for a reboot.
         reboot_packages: packages because of which it does.
         boot_id: names this boot of the host.
-        drained: services that are drained on it.
+        drained: services that somebody drained on it, which is not what a run that was interrupted left.
         restart: units whose programs use files that were replaced, where `needrestart` is there to tell.
     """
 
@@ -81,7 +83,7 @@ def look(root: Path, run: Run, upgrade: str) -> Need:
         reboot_required=(root / "run/reboot-required").exists(),
         reboot_packages=sorted(set(_text(root / "run/reboot-required.pkgs").split())),
         boot_id=_text(root / "proc/sys/kernel/random/boot_id").strip(),
-        drained=[name for name in SERVICES if (root / "var/lib/linkrift" / name / "drained").exists()],
+        drained=[name for name in SERVICES if _drained_by_somebody(root / "var/lib/linkrift" / name / "drained")],
         restart=stale_units(root, run),
     )
 
@@ -146,7 +148,7 @@ def decide(need: Mapping[str, Any], record: Mapping[str, Any], run: str, reboot:
 
     Returns:
         `upgrade`; `reboot` (as known before the upgrade); `resume` (an earlier try was interrupted); `work` (any);
-        `keep_drained` (somebody drained the host before).
+        `keep_drained` (somebody drained the host).
     """
     mine = record.get("run") == run
     resume = record.get("state") == "begun"
@@ -163,8 +165,19 @@ def decide(need: Mapping[str, Any], record: Mapping[str, Any], run: str, reboot:
         "reboot": wanted,
         "resume": resume,
         "work": upgrade or wanted or resume,
-        "keep_drained": bool(record.get("keep_drained")) if resume else bool(need["drained"]),
+        "keep_drained": bool(need["drained"]),
     }
+
+
+def _drained_by_somebody(mark: Path) -> bool:
+    """Tell whether a service is drained, and by somebody else than a patch run. A mark that cannot be read counts."""
+    if not mark.exists():
+        return False
+    try:
+        by = json.loads(mark.read_text(encoding="utf-8"))["by"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return True
+    return by != DRAINED_BY
 
 
 def _text(path: Path) -> str:

@@ -486,8 +486,9 @@ def _pause_or_warn(outcome: Outcome, target: SlotView) -> None:
 
 
 def _give_back(outcome: Outcome, now_live: SlotView | None) -> None:
-    """Let the live worker work again, when an abandoned handover left it paused."""
-    if outcome.host.is_worker and now_live and not now_live.unit.stopped and not now_live.admitted:
+    """Let the live worker work again, when an abandoned handover left it paused; a drained one stays so."""
+    paused = now_live and not now_live.unit.stopped and not now_live.admitted
+    if outcome.host.is_worker and now_live and paused and not outcome.before.drained:
         outcome.record.step("give_back", steps.admit, outcome.host, now_live)
 
 

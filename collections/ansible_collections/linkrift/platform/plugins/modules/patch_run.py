@@ -39,10 +39,6 @@ options:
     type: str
     choices: [auto, always, never]
     default: auto
-  keep_drained:
-    description: With V(begun), the host was drained by somebody before, and stays so.
-    type: bool
-    default: false
 attributes:
   check_mode:
     description: Decides the same, notes nothing.
@@ -82,10 +78,10 @@ todo:
   type: dict
   sample: {upgrade: true, reboot: false, resume: false, work: true, keep_drained: false}
 record:
-  description: What is noted. C(run), C(state), C(boot_id) before the run, C(keep_drained). Empty without a note.
+  description: What is noted. C(run), C(state), C(boot_id) before the run. Empty without a note.
   returned: success
   type: dict
-  sample: {run: "2026-01-31T12:00:00Z", state: finished, boot_id: "0", keep_drained: false, format: 1}
+  sample: {run: "2026-01-31T12:00:00Z", state: finished, boot_id: "0", format: 1}
 """
 
 import os
@@ -108,7 +104,6 @@ def main() -> None:
             "state": {"type": "str", "choices": ["look", "begun", "finished"], "default": "look"},
             "upgrade": {"type": "str", "choices": list(patch.UPGRADES), "default": "dist"},
             "reboot": {"type": "str", "choices": list(patch.REBOOT), "default": "auto"},
-            "keep_drained": {"type": "bool", "default": False},
         },
         required_if=[("state", "begun", ["run"]), ("state", "finished", ["run"])],
         supports_check_mode=True,
@@ -139,7 +134,6 @@ def noted(before: dict[str, Any], params: dict[str, Any], boot_id: str) -> dict[
         "run": params["run"],
         "state": params["state"],
         "boot_id": before.get("boot_id", boot_id) if same else boot_id,
-        "keep_drained": before.get("keep_drained", False) if same else params["keep_drained"],
         "format": patch.FORMAT,
     }
 

@@ -61,6 +61,25 @@ def test_looks_at_everything_a_host_needs(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("mark", "drained"),
+    [
+        ('{"by": "playbook patch", "since": "2026-01-31T12:00:00Z"}', []),
+        ('{"by": "ops", "since": "2026-01-31T12:00:00Z"}', ["api"]),
+        ("{", ["api"]),
+        ("[]", ["api"]),
+    ],
+)
+def test_what_a_patch_run_drained_itself_is_no_wish_of_anybody(tmp_path: Path, mark: str, drained: list[str]) -> None:
+    put(tmp_path, "var/lib/linkrift/api/drained", mark)
+    assert patch.look(tmp_path, programs(), "safe").drained == drained
+
+
+def test_role_and_code_agree_on_who_drains() -> None:
+    work = Path(__file__).parents[2] / "roles/patch/tasks/work.yml"
+    assert f"drain_by: {patch.DRAINED_BY}\n" in work.read_text(encoding="utf-8")
+
+
 def test_a_host_without_needrestart_names_no_units(tmp_path: Path) -> None:
     need = patch.look(tmp_path, programs(), "safe")
     assert need.restart == []
@@ -108,16 +127,11 @@ def test_an_interrupted_run_goes_on_and_a_finished_one_does_not() -> None:
         ),
         ({}, {"run": "5", "state": "begun", "boot_id": "zero"}, "always", {"resume": True, "work": True}),
         ({"drained": ["api"]}, {}, "auto", {"keep_drained": True}),
-        # Drained by the run that was interrupted, and by somebody before it.
+        # Interrupted, and drained by that run only, or by somebody before or since.
+        ({"drained": []}, {"run": "5", "state": "begun", "boot_id": "one"}, "auto", {"resume": True, "work": True}),
         (
             {"drained": ["api"]},
-            {"run": "5", "state": "begun", "boot_id": "one", "keep_drained": False},
-            "auto",
-            {"resume": True, "work": True},
-        ),
-        (
-            {"drained": ["api"]},
-            {"run": "5", "state": "begun", "boot_id": "one", "keep_drained": True},
+            {"run": "5", "state": "begun", "boot_id": "one"},
             "auto",
             {"resume": True, "work": True, "keep_drained": True},
         ),
@@ -130,11 +144,11 @@ def test_decides_what_is_left_to_do(
 
 
 def test_what_an_earlier_try_noted_counts() -> None:
-    begun = {"run": "5", "state": "begun", "keep_drained": True}
+    begun = {"run": "5", "state": "begun"}
     first = noted({}, begun, "one")
-    assert first == {"run": "5", "state": "begun", "boot_id": "one", "keep_drained": True, "format": 1}
-    assert noted(first, {**begun, "keep_drained": False}, "two") == first
-    done = noted(first, {"run": "5", "state": "finished", "keep_drained": False}, "two")
+    assert first == {"run": "5", "state": "begun", "boot_id": "one", "format": 1}
+    assert noted(first, begun, "two") == first
+    done = noted(first, {"run": "5", "state": "finished"}, "two")
     assert done == {**first, "state": "finished"}
-    assert noted(done, {"run": None, "state": "look", "keep_drained": False}, "two") == done
-    assert noted(done, {**begun, "run": "6", "keep_drained": False}, "two")["boot_id"] == "two"
+    assert noted(done, {"run": None, "state": "look"}, "two") == done
+    assert noted(done, {**begun, "run": "6"}, "two")["boot_id"] == "two"

@@ -45,6 +45,12 @@ def test_a_host_that_was_drained_before_it_was_built_anew_stays_drained() -> Non
     ]
 
 
+def test_a_drained_host_joins_a_new_balancer_drained() -> None:
+    states = {"redirect": {"app1-blue": "maint", "app1-green": "maint"}}
+    slots = {"app1": {"redirect": {"slot": "blue", "drained": True}}}
+    assert [(change["slot"], change["state"]) for change in rotation_joins(states, slots)] == [("blue", "drain")]
+
+
 def test_all_slots_of_a_host_leave_and_drained_ones_are_named_again() -> None:
     states = {
         "redirect": {"app1-blue": "ready", "app1-green": "drain", "app2-blue": "ready"},

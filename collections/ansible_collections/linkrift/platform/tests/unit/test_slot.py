@@ -706,6 +706,14 @@ def test_abandoned_handover_is_given_back_when_the_candidate_is_stopped(worker: 
     assert facts(worker)["admitted"] == ["blue.admitted"]
 
 
+def test_a_drained_worker_gets_no_work_back_when_the_idle_slot_is_stopped(worker: FakeHost) -> None:
+    bring_up(worker)
+    _slot.drained(worker)
+    outcome = _slot.stopped(worker, "green", force=True)
+    assert "give_back" not in outcome.record.steps
+    assert facts(worker)["admitted"] == []
+
+
 def test_worker_is_paused_before_it_is_stopped(worker: FakeHost) -> None:
     bring_up(worker)
     _slot.candidate(worker, NEW)
