@@ -53,6 +53,8 @@ class ServerView:
     """Requests in progress."""
     weight: int
     address: str
+    checking: bool = False
+    """A check is on its way: the last one's code and words are gone already."""
     counters: dict[str, int] = field(default_factory=dict)
 
     @property
@@ -330,6 +332,7 @@ def _server_view(key: Key, row: dict[str, str], state: dict[str, str]) -> Server
         scur=int(row["scur"] or 0),
         weight=weight,
         address=row.get("addr") or f"{state['srv_addr']}:{state['srv_port']}",
+        checking=row["check_status"].startswith("* "),
         counters={name: int(row.get(name) or 0) for name in COUNTERS},
     )
 

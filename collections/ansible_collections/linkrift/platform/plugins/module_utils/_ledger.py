@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import datetime
+import os
+import pwd
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +17,14 @@ from ansible_collections.linkrift.platform.plugins.module_utils._paths import (
     read_ledger,
     sync_directory,
 )
+
+
+def who_runs_this() -> str:
+    """Return who does what is noted here: the user who became root, if that is known."""
+    try:
+        return os.environ.get("SUDO_USER") or pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())
 
 
 @dataclass(frozen=True)

@@ -174,10 +174,9 @@ def _drained_by_somebody(mark: Path) -> bool:
     if not mark.exists():
         return False
     try:
-        by = json.loads(mark.read_text(encoding="utf-8"))["by"]
+        return bool(json.loads(mark.read_text(encoding="utf-8"))["by"] != DRAINED_BY)
     except (OSError, ValueError, KeyError, TypeError):
         return True
-    return by != DRAINED_BY
 
 
 def _text(path: Path) -> str:

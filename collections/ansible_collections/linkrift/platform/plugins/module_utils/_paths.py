@@ -48,11 +48,6 @@ def check_release_id(text: str) -> str:
     return text
 
 
-def version_of(release: str) -> str:
-    """Return the version in a release id (`1.4.0` of `1.4.0+3f9c2a71b0de`)."""
-    return check_release_id(release).partition("+")[0]
-
-
 def other_slot(slot: str) -> str:
     """Return the other one of the two slots."""
     return SLOTS[1 - SLOTS.index(slot)]

@@ -248,7 +248,9 @@ def check_packages(run: Runner) -> list[Finding]:
         ]
         for uri, done in zip(sources, pool.map(lambda command: _ask(run, command), commands), strict=True):
             if done.status != 0:
-                reason = " ".join((done.stderr.strip() or "no answer").split())[:200]
+                # A command that took too long is told with all of its words, the address among them.
+                said = done.stderr.replace(uri, _without_password(uri)).strip() or "no answer"
+                reason = " ".join(said.split())[:200]
                 found.append(Finding("packages", ERROR, f"{_without_password(uri)} cannot be fetched: {reason}"))
     return found
 

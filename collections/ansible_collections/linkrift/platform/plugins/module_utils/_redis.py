@@ -21,7 +21,11 @@ SECONDS = 10.0
 _UNITS = {"": 1, "b": 1, "k": 1000, "kb": 1024, "m": 1000**2, "mb": 1024**2, "g": 1000**3, "gb": 1024**3}
 _SIZE = re.compile(r"([0-9]+)([kmg]?b?)", re.IGNORECASE)
 # They name files that only a start reads, or that other directives of the file stand for.
-_NOT_COMPARED = frozenset({"include", "loadmodule", "user"})
+_NOT_COMPARED = frozenset({"include", "loadmodule", "rename-command", "user"})
+# How the server says that a setting is right and only a start reads it: before 7.0, since 7.0, where it protects its
+# files' places, and where its certificate is not what it could use now. Everything else would be no better at a start.
+_WAITS = ("Unsupported CONFIG parameter", "immutable config", "protected config", "Unable to update TLS")
+_PORTS = ("port", "tls-port")
 
 
 class RedisError(Exception):
@@ -187,23 +191,61 @@ class Outcome:
 def apply_settings(run: Commands, wished: Mapping[str, str], outcome: Outcome, *, dry: bool) -> None:
     """Tell the server the settings of its file.
 
-    Those that change together (a port and its TLS port) are told together, where the server is able to (Redis 7).
+    Ports come last, when the server has the certificate that one of them needs. One that closes comes before one that
+    opens, as both may have the same number; when that one does not open, the other one is opened again.
+
+    Raises:
+        RedisError: the server does not know a setting (then nothing was changed), or refuses a value. It would not
+            start with this file either.
     """
     found = {name: _setting(run, name) for name in wished}
-    differing = {name: value for name, value in wished.items() if not same(value, found[name] or "")}
+    unknown = [name for name, value in found.items() if value is None]
+    if unknown:
+        raise RedisError(f"Redis has no setting named {', '.join(unknown)}; it would not start with this file")
+    before = {name: value or "" for name, value in found.items()}
+    differing = {name: value for name, value in wished.items() if not same(value, before[name])}
     if dry:
-        outcome.settings.update({name: (found[name] or "", value) for name, value in differing.items()})
+        outcome.settings.update({name: (before[name], value) for name, value in differing.items()})
         return
-    for name, value in differing.items():
+    for name in differing:
+        if name not in _PORTS:
+            _change(run, name, before[name], wished[name], outcome)
+    # Zero is first.
+    ports = sorted((name for name in _PORTS if name in differing), key=lambda name: wished[name] != "0")
+    told: list[str] = []
+    for name in ports:
         try:
-            run("CONFIG", "SET", name, value)
+            opened = _change(run, name, before[name], wished[name], outcome)
         except RedisError:
-            outcome.restart.append(name)
-            continue
-        now = _setting(run, name) or ""
-        # A value may be written in more ways than are known here.
-        if now != found[name]:
-            outcome.settings[name] = (found[name] or "", now)
+            _take_back(run, told, before, outcome)
+            raise
+        if not opened:
+            _take_back(run, told, before, outcome)
+            outcome.restart[-1:-1] = told
+            return
+        told.append(name)
+
+
+def _change(run: Commands, name: str, before: str, value: str, outcome: Outcome) -> bool:
+    """Change a setting; tell whether the server did. What waits for a restart is noted."""
+    try:
+        run("CONFIG", "SET", name, value)
+    except RedisError as error:
+        if not any(words in str(error) for words in _WAITS):
+            raise RedisError(f"{name}: {error}") from error
+        outcome.restart.append(name)
+        return False
+    now = _setting(run, name) or ""
+    # A value may be written in more ways than are known here.
+    if now != before:
+        outcome.settings[name] = (before, now)
+    return True
+
+
+def _take_back(run: Commands, names: Iterable[str], before: Mapping[str, str], outcome: Outcome) -> None:
+    for name in names:
+        run("CONFIG", "SET", name, before[name])
+        outcome.settings.pop(name, None)
 
 
 def _setting(run: Commands, name: str) -> str | None:

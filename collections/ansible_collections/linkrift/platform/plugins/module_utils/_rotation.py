@@ -283,6 +283,7 @@ class Rotation:
         and no visitor is sent, and is told to be down, which it can leave only by passing its checks.
         """
         end = self._clock() + self._options.check_timeout
+        found: dict[Key, ServerView] = {}
         while True:
             view = self._observe()
             waiting: list[ServerView] = []
@@ -304,10 +305,11 @@ class Rotation:
                     waiting.append(server)
             if not waiting:
                 return
+            # What a check found is told even if the next one is on its way just now.
+            found.update({(server.backend, server.name): server for server in waiting if not server.checking})
             if self._clock() >= end:
-                raise RotationError(
-                    "; ".join(_why_not_ready(server, self._options.check_timeout) for server in waiting)
-                )
+                told = [found.get((server.backend, server.name), server) for server in waiting]
+                raise RotationError("; ".join(_why_not_ready(server, self._options.check_timeout) for server in told))
             self._sleep(POLL)
 
     def _bring_in(self, wish: Mapping[Key, str]) -> bool:

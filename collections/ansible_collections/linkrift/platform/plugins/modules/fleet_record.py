@@ -75,12 +75,12 @@ path:
 
 import datetime
 import os
-import pwd
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.linkrift.platform.plugins.module_utils import _fleet_record as fleet
+from ansible_collections.linkrift.platform.plugins.module_utils._ledger import who_runs_this
 
 
 def main() -> None:
@@ -100,7 +100,7 @@ def main() -> None:
     now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds").replace("+00:00", "Z")
     try:
         known = fleet.read(path)
-        merged = fleet.merge(known, params["services"], params["serving"], now, params["by"] or _user())
+        merged = fleet.merge(known, params["services"], params["serving"], now, params["by"] or who_runs_this())
         if merged.services != known and not module.check_mode:
             fleet.write(path, merged.services)
     except (fleet.FleetRecordError, ValueError) as error:
@@ -118,14 +118,6 @@ def main() -> None:
             "after": fleet.render(merged.services) if merged.services else "",
         },
     )
-
-
-def _user() -> str:
-    """Return who runs this: the user who became root, if that is known."""
-    try:
-        return os.environ.get("SUDO_USER") or pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        return str(os.getuid())
 
 
 if __name__ == "__main__":

@@ -90,7 +90,7 @@ EXAMPLES = r"""
   linkrift.platform.host_preflight:
     disks: {/opt: 2048, /var/lib: 4096}
     memory: {system: 300, redirect: 400}
-    reference_time: "{{ now(utc=true).timestamp() }}"
+    reference_time: "{{ now().timestamp() }}"
     ports:
       - {port: 8081, purpose: redirect, units: ["linkrift-redirect@*.service"]}
   register: looked

@@ -15,7 +15,8 @@ description:
   - Compares a running Redis with its configuration file and its ACL file, and tells it what differs. Nobody is
     disconnected.
   - A renewed certificate under the old name is noticed, and read.
-  - Names the settings that wait for a restart; restarting is the caller's business.
+  - Names the settings that wait for a restart; restarting is the caller's business. What Redis refuses is an error, as
+    it would not start with it.
 attributes:
   check_mode:
     description: Says what would change, and what might.
@@ -86,7 +87,7 @@ certificate:
 restart:
   description:
     - What waits for a restart, settings by name. The whole configuration, if the server cannot be asked since it still
-      runs on another one.
+      runs on another one, and in a dry run before there are files.
   returned: success
   type: list
   elements: str
@@ -146,6 +147,15 @@ def main() -> None:
     except RedisAwayError as error:
         outcome.restart = [f"the whole configuration ({error})"]
     except (RedisError, OSError, ValueError) as error:
+        # A dry run of the role, which would have written the file.
+        if module.check_mode and isinstance(error, FileNotFoundError):
+            module.exit_json(
+                changed=False,
+                settings={},
+                users=[],
+                certificate=False,
+                restart=[f"the whole configuration ({error.filename} is not there yet)"],
+            )
         module.fail_json(msg=f"Redis could not be brought to what its files say: {error}")
     module.exit_json(
         changed=outcome.changed,

@@ -207,12 +207,12 @@ evidence:
 """
 
 import os
-import pwd
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.linkrift.platform.plugins.module_utils import _slot
+from ansible_collections.linkrift.platform.plugins.module_utils._ledger import who_runs_this
 from ansible_collections.linkrift.platform.plugins.module_utils._paths import SERVICES, SLOTS
 from ansible_collections.linkrift.platform.plugins.module_utils._slot_lock import LockHeldError, only_run
 from ansible_collections.linkrift.platform.plugins.module_utils._slot_state import Gates, Host, SlotError
@@ -266,7 +266,7 @@ def host_of(params: dict[str, Any], **parts: Any) -> Host:
         service=params["service"],
         ports={slot: port for slot, port in (params["ports"] or {}).items() if port},
         address=params["address"] or "",
-        by=params["by"] or _user(),
+        by=params["by"] or who_runs_this(),
         gates=Gates(
             deadline=params["deadline"],
             successes=params["successes"],
@@ -276,14 +276,6 @@ def host_of(params: dict[str, Any], **parts: Any) -> Host:
         ),
         **parts,
     )
-
-
-def _user() -> str:
-    """Return who runs this: the user who became root, if that is known."""
-    try:
-        return os.environ.get("SUDO_USER") or pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        return str(os.getuid())
 
 
 def wish(host: Host, params: dict[str, Any], *, check: bool) -> _slot.Outcome:

@@ -175,8 +175,8 @@ def _form(certificate: x509.Certificate, names: list[str]) -> list[tuple[str, st
             return [(ERROR, "it lacks keyUsage keyCertSign: Python 3.13 trusts nothing that it signed")]
         return []
     alternative = _extension(certificate, x509.SubjectAlternativeName)
-    carried = set(alternative.get_values_for_type(x509.DNSName)) if alternative else set()
-    missing = [name for name in names if not {name, f"*.{name.partition('.')[2]}"} & carried]
+    carried = {name.lower() for name in alternative.get_values_for_type(x509.DNSName)} if alternative else set()
+    missing = [name for name in names if not {name.lower(), f"*.{name.lower().partition('.')[2]}"} & carried]
     return [(ERROR, f"it does not carry {', '.join(missing)}")] if missing else []
 
 

@@ -70,6 +70,8 @@ class World:
     guarded: bool = False
     loads_backends: bool = True
     refuses: bool = False
+    checking_since: float = float("inf")
+    """From then on, a check is always on its way: code and words of the last one are gone."""
     servers: dict[Key, Served] = field(default_factory=dict)
     digest: str | None = None
     pending: tuple[float, str] | None = None
@@ -205,6 +207,7 @@ class FakeHaproxy(Haproxy):
         servers = {}
         for key, server in world.servers.items():
             code = world.health.get(server.address, 200)
+            checking = world.time >= world.checking_since
             servers[key] = ServerView(
                 backend=key[0],
                 name=key[1],
@@ -212,11 +215,12 @@ class FakeHaproxy(Haproxy):
                 status=_status(server),
                 running=server.up and server.admin != "maint",
                 check_status="" if server.admin == "maint" else server.seen,
-                check_code=str(code) if server.seen in ("L7OK", "L7STS") else "",
+                check_code=str(code) if server.seen in ("L7OK", "L7STS") and not checking else "",
                 check_detail="",
                 scur=server.scur,
                 weight=server.weight,
                 address=server.address,
+                checking=checking,
             )
         return View(pid=world.pid, stopping=False, version="2.6", digest=world.digest, servers=servers)
 

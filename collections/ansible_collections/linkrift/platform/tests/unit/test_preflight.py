@@ -157,6 +157,20 @@ def test_packages() -> None:
     assert "no usable sources: there are none" in none.message
 
 
+def test_a_source_that_takes_too_long_keeps_its_password() -> None:
+    commands = Commands()
+
+    def slow(command: Sequence[str], deadline: float) -> Completed:
+        if "download-file" in command:
+            raise TimeoutError(f"{' '.join(command)} took longer than 30 s")
+        return commands(command, deadline)
+
+    found = preflight.check_packages(slow)
+    assert len(found) == 2
+    assert "secret" not in messages(found)
+    assert messages(found).count("took longer than 30 s") == 2
+
+
 def test_a_program_that_is_missing_is_a_finding() -> None:
     def missing(command: Sequence[str], deadline: float) -> Completed:
         raise FileNotFoundError(2, "No such file", command[0])

@@ -28,6 +28,7 @@ def day(days: int) -> str:
     [
         (make(names=("go.a.test", "api.a.test")).pem, ["go.a.test"], ""),
         (make(names=("*.a.test",)).pem, ["go.a.test"], ""),
+        (make(names=("GO.A.test",)).pem, ["go.a.Test"], ""),
         (make(names=("*.a.test",)).pem, ["a.test"], "error: public: it does not carry a.test"),
         (make(names=("b.test",)).pem, ["a.test", "b.test"], "error: public: it does not carry a.test"),
         (make("a.test", days=-1, since=-9).pem, ["a.test"], f"error: public: it ended on {day(-1)}"),

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from ansible.module_utils.testing import patch_module_args
 
 from ansible_collections.linkrift.platform.plugins.module_utils import _redis
@@ -19,8 +20,15 @@ from tools.testing.certificates import write_server_certificate
 Run = Callable[..., dict[str, Any]]
 
 
+ROLE = Path(__file__).parents[2] / "roles/redis"
+PORTS = ("port", "tls-port")
+
+
 class FakeRedis(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
-    """Knows settings and users; `fixed` are settings that cannot change while it runs."""
+    """Knows settings and users, and refuses in the words of 7.0.15.
+
+    `fixed` are settings that cannot change while it runs, `refused` ones whose value it does not take.
+    """
 
     daemon_threads = True
 
@@ -28,6 +36,7 @@ class FakeRedis(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
         super().__init__(str(path), Handler)
         self.settings = {"maxmemory": "268435456", "save": "900 1", "unixsocket": "/run/redis/old.sock"}
         self.fixed = {"unixsocket"}
+        self.refused: dict[str, str] = {}
         self.users = {"default": "off -@all", "linkrift_admin": "on #aa ~* -@all +@all"}
         self.calls: list[list[str]] = []
 
@@ -39,8 +48,17 @@ class FakeRedis(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
             case ["CONFIG", "GET"]:
                 return bulk([words[2], self.settings[words[2]]] if words[2] in self.settings else [])
             case ["CONFIG", "SET"]:
+                about = f"ERR CONFIG SET failed (possibly related to argument '{words[2]}') - "
+                if words[2] not in self.settings:
+                    return b"-ERR Unknown option or number of arguments for CONFIG SET - '%b'\r\n" % words[2].encode()
                 if words[2] in self.fixed:
-                    return b"-ERR can't set immutable config\r\n"
+                    return f"-{about}can't set immutable config\r\n".encode()
+                if words[2] in self.refused:
+                    return f"-{about}{self.refused[words[2]]}\r\n".encode()
+                if words[2] == "tls-port" and words[3] != "0" and not self.settings["tls-cert-file"]:
+                    return f"-{about}Unable to update TLS configuration. Check server logs.\r\n".encode()
+                if words[2] in PORTS and words[3] != "0" and words[3] in {self.settings[name] for name in PORTS}:
+                    return f"-{about}Unable to listen on this port. Check server logs.\r\n".encode()
                 self.settings[words[2]] = words[3]
                 return b"+OK\r\n"
             case ["ACL", "LIST"]:
@@ -122,6 +140,58 @@ def test_settings_change_while_it_runs_and_others_wait(server: FakeRedis, run: R
     assert not run()["changed"], "what waits for a restart is no change"
 
 
+@pytest.mark.parametrize("line", ["maxmemory-policy most-of-it", "maxmemory-polic volatile-lru"])
+def test_what_redis_would_not_start_with_is_an_error_and_no_restart(
+    server: FakeRedis, run: Run, tmp_path: Path, line: str
+) -> None:
+    server.settings["maxmemory-policy"] = "noeviction"
+    server.refused["maxmemory-policy"] = "argument(s) must be one of the following: volatile-lru, noeviction"
+    (tmp_path / "redis.conf").write_text(f"maxmemory 512mb\n{line}\n")
+    answer = run()
+    assert answer["failed"]
+    assert line.split()[0] in answer["msg"]
+    assert "restart" not in answer
+    if line.startswith("maxmemory-policy "):
+        assert "must be one of the following" in answer["msg"]
+    else:
+        assert run(check=True)["failed"], "a dry run sees it, too"
+        assert changes(server) == [], "seen before anything is changed"
+
+
+TLS = "port 0\ntls-port 6379\ntls-cert-file /x.pem\ntls-key-file /x.key\ntls-auth-clients no\n"
+PLAIN = {"port": "6379", "tls-port": "0", "tls-cert-file": "", "tls-key-file": "", "tls-auth-clients": "yes"}
+
+
+def test_tls_comes_after_what_it_needs_and_on_the_same_port(server: FakeRedis, run: Run, tmp_path: Path) -> None:
+    server.settings |= PLAIN
+    (tmp_path / "redis.conf").write_text(TLS)
+    answer = run()
+    assert [words[2] for words in changes(server)] == [
+        *("tls-cert-file", "tls-key-file", "tls-auth-clients", "port", "tls-port")
+    ]
+    assert (answer["restart"], server.settings["port"], server.settings["tls-port"]) == ([], "0", "6379")
+    (tmp_path / "redis.conf").write_text("tls-port 0\nport 6379\n")
+    assert run()["restart"] == []
+    assert (server.settings["port"], server.settings["tls-port"]) == ("6379", "0")
+
+
+@pytest.mark.parametrize("broken", ["Unable to update TLS configuration.", "Unable to listen on this port."])
+def test_a_port_that_does_not_open_leaves_the_other_one_open(
+    server: FakeRedis, run: Run, tmp_path: Path, broken: str
+) -> None:
+    server.settings |= PLAIN
+    server.refused["tls-port"] = broken
+    (tmp_path / "redis.conf").write_text(TLS)
+    answer = run()
+    assert server.settings["port"] == "6379"
+    if "TLS" in broken:
+        assert answer["restart"] == ["port", "tls-port"]
+        assert sorted(answer["settings"]) == ["tls-auth-clients", "tls-cert-file", "tls-key-file"]
+    else:
+        assert "tls-port" in answer["msg"]
+        assert broken in answer["msg"]
+
+
 def test_users_change_and_go(server: FakeRedis, run: Run, tmp_path: Path) -> None:
     server.users["gone"] = "on nopass"
     wished = "user linkrift_api on #bb #cc ~linkrift:link:* -@all +get (%W~linkrift:clicks -@all +xadd)\n"
@@ -165,6 +235,26 @@ def test_a_server_that_cannot_be_asked_waits_for_a_restart(run: Run) -> None:
 @pytest.mark.usefixtures("server")
 def test_files_that_are_missing_are_an_error(run: Run) -> None:
     assert "could not be brought" in run(config="/nowhere")["msg"]
+
+
+@pytest.mark.parametrize("missing", ["redis.conf", "users.acl"])
+def test_a_dry_run_before_the_files_are_written_foresees_a_restart(
+    server: FakeRedis, run: Run, tmp_path: Path, missing: str
+) -> None:
+    (tmp_path / missing).unlink()
+    answer = run(check=True)
+    assert missing in answer["restart"][0]
+    assert changes(server) == []
+
+
+def test_the_role_announces_a_restart_in_a_dry_run() -> None:
+    tasks = yaml.safe_load((ROLE / "tasks/configure.yml").read_text(encoding="utf-8"))
+    by_name = {task["name"]: task for task in tasks}
+    written = by_name["Write settings"].get("register")
+    says = by_name["Say that a restart may come"]
+    assert written
+    assert says["when"] == f"ansible_check_mode and {written} is changed"
+    assert says["changed_when"] is True
 
 
 def test_a_certificate_that_is_not_the_one_it_shows_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

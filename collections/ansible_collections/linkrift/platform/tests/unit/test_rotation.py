@@ -258,6 +258,13 @@ def test_server_that_fails_its_check_changes_nothing(world: World, health: int, 
     assert world.admins() == ON_BLUE
 
 
+def test_what_a_check_found_is_told_while_the_next_one_is_on_its_way(world: World) -> None:
+    world.health["192.0.2.1:8181"] = 404
+    world.checking_since = world.time + 2
+    with pytest.raises(RotationError, match=r"last check L7STS 404\. It answers as a standby"):
+        world.apply(TWO, SWITCH, check_timeout=3)
+
+
 def test_check_before_the_request_does_not_count(world: World) -> None:
     """The slot was fine while it was warm, and died since."""
     world.apply(TWO, SWITCH)
