@@ -38,6 +38,10 @@ def test_no_visitor_noticed_and_no_retry_hid_anything(phase: str) -> None:
     assert found["load"]["failed"] == 0, found["load"]
     assert found["load"]["requests"] > 2000
     assert masked(found) == dict.fromkeys(MASKED, 0)
+    # A reload takes its worker's counters with it, so the log has the last word.
+    logged = found["logged"]
+    assert logged["requests"] >= found["load"]["requests"], logged
+    assert (logged["retried"], logged["errors"], logged["ends"]) == (0, 0, {})
 
 
 def test_a_host_lost_while_it_served_cost_only_what_it_was_answering() -> None:
@@ -87,6 +91,7 @@ def test_patch_stopped_at_the_host_that_died_and_went_on_with_it() -> None:
 def test_a_restarted_haproxy_kept_the_drain() -> None:
     seen = results()["restart"]["seen"]
     assert not results()["restart"]["same_haproxy"]
+    assert seen["midway"], "the drain was through before the restart"
     assert seen["attempts"] <= 10, "within 5 s"
     for service in ("api", "redirect"):
         assert "drain" in (seen["right"][service]["app1-blue"], seen["right"][service]["app1-green"])
