@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Counts in HAProxy's access log what the balancer hid from visitors, or did not hide, from a place in it on.
 
-Its counters begin anew with each reload and are gone with the worker that had them; the log keeps every request. Runs on a
-lab host with nothing but Python's standard library. The fields are those of role haproxy (docs/edge.md).
+Its counters begin anew with each reload and are gone with the worker that had them; the log keeps every request. Runs
+on a lab host with nothing but the standard library. The fields are those of role haproxy (docs/edge.md).
 """
 
 from __future__ import annotations
