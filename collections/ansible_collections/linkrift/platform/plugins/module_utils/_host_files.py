@@ -202,25 +202,37 @@ class Outcome:
     ran: list[str] = field(default_factory=list)
 
 
+def read_exactly(path: Path) -> str:
+    """Return a file's text; `put` makes the same bytes of it again, whatever its line ends and its encoding are."""
+    return path.read_bytes().decode("utf-8", "surrogateescape")
+
+
 def with_block(text: str, name: str, content: str) -> str:
-    """Return a text with its marked block replaced, or appended; an empty content takes the block away."""
+    """Return a text with its marked block replaced, or appended; an empty content takes the block away.
+
+    All other lines stay as they are; a last one without a line end gets one.
+
+    Raises:
+        HostFileError: the marks are not one pair, so that nobody can tell which lines are the block's.
+    """
     begin, end = f"# BEGIN {name}", f"# END {name}"
-    lines = text.splitlines()
-    block = [begin, *content.splitlines(), end] if content.strip() else []
-    if begin in lines and end in lines[lines.index(begin) :]:
-        first = lines.index(begin)
-        last = lines.index(end, first)
-        lines[first : last + 1] = block
-    else:
-        lines += block
-    return "".join(f"{line}\n" for line in lines)
+    lines = [f"{line}\n" for line in text.removesuffix("\n").split("\n")] if text else []
+    block = [f"{line}\n" for line in (begin, *content.splitlines(), end)] if content.strip() else []
+    marks = [(number, mark) for number, line in enumerate(lines) if (mark := line.rstrip("\r\n")) in (begin, end)]
+    if not marks:
+        return "".join(lines + block)
+    if [mark for _number, mark in marks] != [begin, end]:
+        where = ", ".join(f"{mark!r} in line {number + 1}" for number, mark in marks)
+        raise HostFileError(f"the block's marks are not one pair: {where}; mend that by hand")
+    lines[marks[0][0] : marks[1][0] + 1] = block
+    return "".join(lines)
 
 
 def compare_file(spec: FileSpec) -> FileChange | None:
     """Return what has to be done to a file, None when nothing.
 
     Raises:
-        HostFileError: there is something else than a file.
+        HostFileError: there is something else than a file, or its block cannot be told from the rest.
     """
     path = Path(os.path.realpath(spec.path))
     try:
@@ -229,8 +241,11 @@ def compare_file(spec: FileSpec) -> FileChange | None:
         found = None
     if found is not None and not stat.S_ISREG(found.st_mode):
         raise HostFileError(f"{spec.path} is not a file")
-    before = path.read_text(encoding="utf-8", errors="surrogateescape") if found is not None else None
-    after = spec.content if spec.block is None else with_block(before or "", spec.block, spec.content)
+    before = read_exactly(path) if found is not None else None
+    try:
+        after = spec.content if spec.block is None else with_block(before or "", spec.block, spec.content)
+    except HostFileError as error:
+        raise HostFileError(f"{spec.path}: {error}") from error
     if found is None and spec.block is not None and not after:
         return None
     if before == after and found is not None and spec.owner.matches(found):

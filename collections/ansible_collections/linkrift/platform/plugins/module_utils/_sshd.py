@@ -10,6 +10,7 @@ from __future__ import annotations
 import inspect
 import ipaddress
 import json
+import os
 import re
 import socket
 import stat
@@ -23,7 +24,7 @@ from typing import Any
 
 from ansible_collections.linkrift.platform.plugins.module_utils import _sshd_guard
 from ansible_collections.linkrift.platform.plugins.module_utils._connection import Connection
-from ansible_collections.linkrift.platform.plugins.module_utils._host_files import put, said
+from ansible_collections.linkrift.platform.plugins.module_utils._host_files import put, read_exactly, said
 from ansible_collections.linkrift.platform.plugins.module_utils._paths import write_atomically
 from ansible_collections.linkrift.platform.plugins.module_utils._systemd import Runner
 
@@ -80,6 +81,11 @@ class Layout:
 # -- what it should be -----------------------------------------------------------------------------------------------
 
 
+def given(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options that have a value: one that is None or empty is left to others."""
+    return {keyword: value for keyword, value in options.items() if value is not None and value not in ([], "")}
+
+
 def render(options: Mapping[str, Any], port: int | None) -> str:
     """Return our part of the configuration.
 
@@ -91,9 +97,7 @@ def render(options: Mapping[str, Any], port: int | None) -> str:
         SshdError: a keyword or value that cannot be written.
     """
     lines = [f"Port {port}\n"] if port is not None else []
-    for keyword, value in options.items():
-        if value is None or value == [] or value == "":
-            continue
+    for keyword, value in given(options).items():
         words = value if isinstance(value, list) else [{True: "yes", False: "no"}.get(value, value)]
         text = " ".join(map(str, words))
         if not _KEYWORD.match(keyword) or "\n" in text or keyword.lower() in ("port", "match", "include"):
@@ -128,7 +132,7 @@ def ports_elsewhere(texts: Mapping[Path, str]) -> dict[int, str]:
 def read_texts(layout: Layout) -> dict[Path, str]:
     """Return the configuration's files with their texts, the included ones first, ours left out."""
     files = [path for path in sorted(layout.drop_ins.glob("*.conf")) if path != layout.ours]
-    return {path: path.read_text(encoding="utf-8", errors="surrogateescape") for path in [*files, layout.main]}
+    return {path: read_exactly(path) for path in [*files, layout.main]}
 
 
 def wanted_texts(layout: Layout, options: Mapping[str, Any], port: int, *, by_socket: bool) -> dict[Path, str]:
@@ -147,7 +151,8 @@ def wanted_texts(layout: Layout, options: Mapping[str, Any], port: int, *, by_so
     if include_first(main) != main:
         texts[layout.main] = include_first(main)
     if by_socket:
-        texts[layout.socket] = f"[Socket]\nListenStream=\nListenStream={port}\n"
+        # Ubuntu's own unit names an address of each family, and binds the IPv6 one to IPv6 only.
+        texts[layout.socket] = f"[Socket]\nListenStream=\nListenStream={port}\nBindIPv6Only=both\n"
     return texts
 
 
@@ -175,7 +180,7 @@ def ineffective(
         together: what it makes of all files.
     """
     different: list[str] = []
-    for keyword in options:
+    for keyword in given(options):
         name = keyword.lower()
         mine, all_of_it = alone.get(name, []), together.get(name, [])
         same = set(mine) <= set(all_of_it) if name in _ADDED_UP else mine == all_of_it
@@ -196,7 +201,7 @@ def check(layout: Layout, texts: Mapping[Path, str], options: Mapping[str, Any],
         for path, text in {**read_texts(layout), **texts}.items():
             if path.parent == layout.drop_ins:
                 (directory / "all" / path.name).write_text(text, encoding="utf-8", errors="surrogateescape")
-        main = texts.get(layout.main, layout.main.read_text(encoding="utf-8", errors="surrogateescape"))
+        main = texts.get(layout.main, read_exactly(layout.main))
         (directory / "main").write_text(
             main.replace(_INCLUDED, f"{directory}/all/"), encoding="utf-8", errors="surrogateescape"
         )
@@ -258,11 +263,7 @@ def find_server(run: Runner) -> Server:
 
 def different_files(texts: Mapping[Path, str]) -> dict[Path, str]:
     """Return the files that are not yet as they should be."""
-    return {
-        path: text
-        for path, text in texts.items()
-        if not path.is_file() or path.read_text(encoding="utf-8", errors="surrogateescape") != text
-    }
+    return {path: text for path, text in texts.items() if not path.is_file() or read_exactly(path) != text}
 
 
 def settle(layout: Layout, run: Runner, patience: float, *, pause: Callable[[float], None] = time.sleep) -> bool:
@@ -312,7 +313,8 @@ def arm(
         SshdError: the timer could not be started; nothing was changed.
     """
     layout.guard.mkdir(mode=0o700, parents=True, exist_ok=True)
-    (layout.guard / _sshd_guard.REVERTED).unlink(missing_ok=True)
+    for name in (_sshd_guard.REVERTED, _sshd_guard.CONFIRMED):
+        (layout.guard / name).unlink(missing_ok=True)
     files: list[dict[str, Any]] = []
     for number, path in enumerate(paths):
         if not path.is_file():
@@ -320,7 +322,7 @@ def arm(
             continue
         found = path.stat()
         kept = f"former-{number}"
-        write_atomically(layout.guard / kept, path.read_text(encoding="utf-8", errors="surrogateescape"), 0o600)
+        put(layout.guard / kept, read_exactly(path), os.geteuid(), os.getegid(), 0o600)
         files.append(
             {
                 "path": str(path),

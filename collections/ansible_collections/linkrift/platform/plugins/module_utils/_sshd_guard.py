@@ -19,6 +19,7 @@ from typing import Any
 RECORD = "change.json"
 CLAIMED = "reverting.json"
 REVERTED = "reverted.json"
+CONFIRMED = "confirmed.json"
 
 
 def claim(directory: Path, name: str) -> dict[str, Any] | None:

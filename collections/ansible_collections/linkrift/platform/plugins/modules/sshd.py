@@ -100,6 +100,10 @@ why:
   description: Why it was taken back.
   returned: with O(state=reverted)
   type: str
+confirmed:
+  description: Whether the change was confirmed before, so that it stays. The answer may have been lost on its way.
+  returned: with O(state=reverted)
+  type: bool
 """
 
 import json
@@ -117,6 +121,7 @@ from ansible_collections.linkrift.platform.plugins.module_utils._firewall import
     parse_rules,
     without_comment,
 )
+from ansible_collections.linkrift.platform.plugins.module_utils._host_files import read_exactly
 from ansible_collections.linkrift.platform.plugins.module_utils._sshd import Layout, SshdError
 from ansible_collections.linkrift.platform.plugins.module_utils._systemd import run_command
 
@@ -173,7 +178,7 @@ def activate(module: AnsibleModule, texts: dict[Path, str], server: _sshd.Server
 
 def confirm() -> None:
     """End the guard's watch."""
-    _sshd_guard.claim(LAYOUT.guard, "confirmed.json")
+    _sshd_guard.claim(LAYOUT.guard, _sshd_guard.CONFIRMED)
     _sshd.disarm(run_command)
 
 
@@ -192,7 +197,7 @@ def present(module: AnsibleModule) -> dict[str, Any]:
         {
             "before_header": str(path),
             "after_header": str(path),
-            "before": path.read_text(encoding="utf-8", errors="surrogateescape") if path.is_file() else "",
+            "before": read_exactly(path) if path.is_file() else "",
             "after": text,
         }
         for path, text in changes.items()
@@ -217,7 +222,7 @@ def confirmed(module: AnsibleModule) -> dict[str, Any]:
     reason = _sshd.refuse_confirmation(record, find_connection())
     if reason:
         module.fail_json(msg=f"not confirmed: {reason}")
-    if not module.check_mode and _sshd_guard.claim(LAYOUT.guard, "confirmed.json") is None:
+    if not module.check_mode and _sshd_guard.claim(LAYOUT.guard, _sshd_guard.CONFIRMED) is None:
         module.fail_json(msg="not confirmed: the time was up in this very moment")
     if not module.check_mode:
         _sshd.disarm(run_command)
@@ -237,7 +242,12 @@ def reverted(module: AnsibleModule) -> dict[str, Any]:
     if record is None and file.exists():
         record = json.loads(file.read_text(encoding="utf-8"))
     found = record or {"reverted": [], "why": ""}
-    return {"changed": taken_back, "reverted": found["reverted"], "why": found["why"]}
+    return {
+        "changed": taken_back,
+        "reverted": found["reverted"],
+        "why": found["why"],
+        "confirmed": record is None and (LAYOUT.guard / _sshd_guard.CONFIRMED).exists(),
+    }
 
 
 def main() -> None:

@@ -130,8 +130,24 @@ def test_what_was_taken_back_is_told(host: Host, run: Run, monkeypatch: pytest.M
     assert answer["changed"]
     assert answer["why"] == "the fresh connection failed"
     assert answer["reverted"][0].endswith("00-linkrift.conf removed")
+    assert not answer["confirmed"]
     later = run(sshd, state="reverted")
     assert (later["changed"], later["reverted"]) == (False, answer["reverted"])
+
+
+def test_a_change_that_was_confirmed_is_not_taken_back(host: Host, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not run(sshd, state="reverted")["confirmed"]
+    run(sshd, **WISH)
+    monkeypatch.setattr(sshd, "find_connection", lambda: Connection("192.0.2.9", 50001, 22))
+    run(sshd, state="confirmed")
+    answer = run(sshd, state="reverted")
+    assert (answer["changed"], answer["reverted"], answer["confirmed"]) == (False, [], True)
+    assert "PermitRootLogin no" in sshd.LAYOUT.ours.read_text()
+    # An earlier confirmation says nothing about a later change.
+    monkeypatch.setattr(_sshd_guard, "run", " ".join)
+    run(sshd, options={"PermitRootLogin": "no", "UseDNS": "no"}, port=22)
+    assert not run(sshd, state="reverted")["confirmed"]
+    assert not run(sshd, state="reverted")["confirmed"]
 
 
 def test_the_new_port_is_opened_before_and_closed_again(

@@ -46,6 +46,35 @@ def test_a_block_is_replaced_appended_and_taken_away() -> None:
     assert with_block("no line end", "names", "x") == "no line end\n# BEGIN names\nx\n# END names\n"
 
 
+def test_a_block_leaves_all_other_lines_as_they_are() -> None:
+    text = "a\r\nb\x0cc\u2028d\n# BEGIN names\r\nx\r\n# END names\r\n\n\nlast\n"
+    assert with_block(text, "names", "y") == "a\r\nb\x0cc\u2028d\n# BEGIN names\ny\n# END names\n\n\nlast\n"
+    assert with_block("", "names", "y") == "# BEGIN names\ny\n# END names\n"
+    assert with_block("\n", "names", "") == "\n"
+
+
+@pytest.mark.parametrize("marks", ["B", "E", "EB", "BB E", "B EE", "B E B E"])
+def test_marks_that_are_not_one_pair_lose_no_line(run: Run, tmp_path: Path, marks: str) -> None:
+    names = {"B": "# BEGIN names\n", "E": "# END names\n"}
+    text = "mine\n" + "".join(names.get(mark, "192.0.2.9 mine\n") for mark in marks)
+    (tmp_path / "hosts").write_text(text)
+    answer = run(files, files=[{**OWNER, "path": f"{tmp_path}/hosts", "block": "names", "content": "x"}])
+    assert answer["failed"]
+    assert f"{tmp_path}/hosts: the block's marks are not one pair: '# " in answer["msg"]
+    assert "in line 2" in answer["msg"]
+    assert (tmp_path / "hosts").read_text() == text
+
+
+def test_files_are_taken_back_byte_by_byte(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "a").write_bytes(b"f\xfcr\r\nalle")
+    wanted = {**OWNER, "path": f"{tmp_path}/a", "content": "one"}
+    assert run(files, files=[{**wanted, "after": ["false"]}])["failed"]
+    assert (tmp_path / "a").read_bytes() == b"f\xfcr\r\nalle"
+    (tmp_path / "a").write_bytes(b"one\r\n")
+    assert run(files, files=[wanted])["changed"]
+    assert (tmp_path / "a").read_bytes() == b"one\n"
+
+
 def test_files_are_written_once(run: Run, tmp_path: Path) -> None:
     wanted = [
         {**OWNER, "path": str(tmp_path / "a"), "content": "one", "mode": "0640", "after": ["touch", f"{tmp_path}/ran"]},

@@ -90,7 +90,7 @@ def test_ports_add_up_over_files(layout: Layout) -> None:
 
 def test_a_socket_of_systemd_gets_the_port(layout: Layout) -> None:
     texts = _sshd.wanted_texts(layout, {}, 2222, by_socket=True)
-    assert texts[layout.socket] == "[Socket]\nListenStream=\nListenStream=2222\n"
+    assert texts[layout.socket] == "[Socket]\nListenStream=\nListenStream=2222\nBindIPv6Only=both\n"
     assert layout.main not in texts
     layout.main.write_text("UsePAM yes\n")
     assert _sshd.wanted_texts(layout, {}, 22, by_socket=False)[layout.main].startswith("Include ")
@@ -105,6 +105,15 @@ def test_an_option_that_another_file_overrides_is_found() -> None:
     options = {"PermitRootLogin": "no", "MaxAuthTries": 3, "AllowUsers": ["ops"]}
     assert _sshd.ineffective(options, alone, together) == ["PermitRootLogin is yes instead of no"]
     assert _sshd.ineffective(options, alone, alone) == []
+
+
+def test_an_option_that_the_operator_emptied_is_left_to_other_files() -> None:
+    alone = _sshd.parse_effective("banner none\nmaxauthtries 6\n")
+    together = _sshd.parse_effective("banner /etc/issue\nmaxauthtries 3\n")
+    for emptied in ("", None, []):
+        assert _sshd.render({"Banner": emptied}, None) == _sshd.HEADER
+        assert _sshd.ineffective({"Banner": emptied}, alone, together) == []
+    assert _sshd.ineffective({"MaxAuthTries": 6}, alone, together) == ["MaxAuthTries is 3 instead of 6"]
 
 
 def test_sshd_checks_all_files_together(layout: Layout) -> None:
@@ -207,6 +216,21 @@ def test_the_timer_restores_what_was(layout: Layout) -> None:
     assert record["why"] == "nobody confirmed it in time"
     assert record["reverted"][-1] == "false: exit status 1"
     assert not (layout.guard / "change.json").exists()
+
+
+def test_what_was_is_restored_byte_by_byte(layout: Layout) -> None:
+    former = b"# Umgebung f\xfcr alle\r\nUsePAM yes\r\n\x0c# no line end"
+    layout.main.write_bytes(former)
+    change(layout, Commands())
+    assert (layout.guard / "former-0").stat().st_mode & 0o777 == 0o600
+    assert layout.main.read_bytes() != former
+    assert _sshd_guard.revert(layout.guard, "test") is not None
+    assert layout.main.read_bytes() == former
+
+
+def test_other_line_ends_are_a_difference(layout: Layout) -> None:
+    layout.ours.write_bytes(b"UsePAM yes\r\n")
+    assert list(_sshd.different_files({layout.ours: "UsePAM yes\n"})) == [layout.ours]
 
 
 def test_a_confirmed_change_stays(layout: Layout) -> None:
