@@ -17,6 +17,7 @@ from aiohttp.test_utils import make_mocked_request
 
 from linkrift import logs
 from linkrift.api.audit import AuditLog
+from linkrift.api.service import ApiService
 from linkrift.visitors import VisitorNetworks
 
 ACCOUNT = uuid.UUID("6b2f3c1e-0000-4000-8000-000000000001")
@@ -137,3 +138,46 @@ async def test_without_a_file_and_after_the_end_lines_go_to_the_services_log(cap
         "one",
         "two",
     ]
+
+
+async def test_a_disk_that_hangs_neither_holds_the_end_up_nor_loses_a_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    audit = make(tmp_path / "audit.log")
+    hangs = threading.Event()
+    written: list[str] = []
+
+    def append(_self: AuditLog, _path: Path, line: str) -> None:
+        hangs.wait(30)
+        written.append(json.loads(line)["action"])
+
+    monkeypatch.setattr(AuditLog, "_append", append)
+    try:
+        for number in range(3):
+            audit.record(make_mocked_request("POST", "/"), f"action-{number}")
+        await asyncio.wait_for(audit.flush(0.05), 5)
+    finally:
+        hangs.set()
+    told = [json.loads(record.__dict__["audit"])["action"] for record in caplog.records]
+    assert told == ["action-0", "action-1", "action-2"]
+    audit._executor.shutdown(wait=True)
+    assert written == ["action-0"]
+
+
+async def test_at_the_end_neither_the_audit_log_nor_redis_takes_the_others_time() -> None:
+    arrived = [asyncio.Event(), asyncio.Event()]
+    deadlines: list[float] = []
+
+    class Flushes:
+        def __init__(self, own: int) -> None:
+            self._own = own
+
+        async def flush(self, deadline_seconds: float) -> None:
+            deadlines.append(deadline_seconds)
+            arrived[self._own].set()
+            await arrived[1 - self._own].wait()
+
+    service = object.__new__(ApiService)
+    vars(service).update({"_tasks": [], "_audit": Flushes(0), "_invalidation": Flushes(1)})
+    await asyncio.wait_for(service.flush(10.0), 5)
+    assert deadlines == [10.0, 10.0]

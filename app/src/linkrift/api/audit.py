@@ -46,7 +46,7 @@ class AuditLog:
         self._fields = fields
         self._executor = ThreadPoolExecutor(1, thread_name_prefix="audit")
         self._descriptor = -1
-        self._waiting: set[asyncio.Future[None]] = set()
+        self._waiting: dict[asyncio.Future[None], str] = {}
         self._torn = False
 
     def record(
@@ -76,18 +76,24 @@ class AuditLog:
             LOG.info("audit", extra={"audit": document})
             return
         future = asyncio.get_running_loop().run_in_executor(self._executor, self._append, self._path, line)
-        self._waiting.add(future)
-        future.add_done_callback(self._waiting.discard)
+        self._waiting[future] = line
+        future.add_done_callback(self._waiting.pop)
 
     async def flush(self, deadline_seconds: float) -> None:
-        """Wait until what waits is written, and close the file."""
+        """Wait until what waits is written, and close the file.
+
+        Lines that the disk has not taken by the deadline go to the service's own log. The one that was under way may be
+        in both.
+        """
         self._path = None
-        self._executor.shutdown(wait=False)
         if self._waiting:
-            await asyncio.wait(self._waiting, timeout=deadline_seconds)
-        if self._waiting:
-            LOG.error("audit lines lost: the disk does not take them", extra={"lines": self._waiting})
-        elif self._descriptor >= 0:
+            await asyncio.wait(list(self._waiting), timeout=deadline_seconds)
+        left = [line for future, line in self._waiting.items() if not future.done()]
+        # The interpreter waits for the thread when it ends: what was queued must not hold it up.
+        self._executor.shutdown(wait=False, cancel_futures=True)
+        for line in left:
+            LOG.error("the disk did not take an audit line before the end", extra={"audit": line})
+        if not left and self._descriptor >= 0:
             os.close(self._descriptor)
             self._descriptor = -1
 
