@@ -73,7 +73,7 @@ def operators(recorded: Sequence[str], client: str | None, known: Iterable[str],
         recorded: what an earlier run wrote.
         client: where this connection comes from.
         known: addresses and networks that are in the list anyway.
-        limit: how many to keep.
+        limit: how many to keep; none with 0.
     """
     networks = [ipaddress.ip_network(entry, strict=False) for entry in known]
 
@@ -82,4 +82,5 @@ def operators(recorded: Sequence[str], client: str | None, known: Iterable[str],
         return any(parsed.version == network.version and parsed in network for network in networks)
 
     wanted = dict.fromkeys([*recorded, *([client] if client else [])])
-    return [address for address in wanted if not covered(address)][-limit:]
+    kept = [address for address in wanted if not covered(address)]
+    return kept[max(len(kept) - limit, 0) :]

@@ -32,9 +32,13 @@ class Listener:
         return f"{self.name} (process {self.pid})"
 
 
-def listening(proc: Path = PROC) -> set[int]:
-    """Return the TCP ports that somebody listens on, over IPv4 or IPv6."""
-    return {port for port, _inode in _sockets(proc)}
+def listening_sockets(pid: int, proc: Path = PROC) -> frozenset[str]:
+    """Return the sockets that a process listens on, as the kernel names them; none when it has ended."""
+    names = {f"socket:[{inode}]" for _port, inode in _sockets(proc)}
+    try:
+        return frozenset(name for link in (proc / str(pid) / "fd").iterdir() if (name := _target(link)) in names)
+    except OSError:
+        return frozenset()
 
 
 def listeners(ports: Iterable[int], proc: Path = PROC) -> dict[int, list[Listener]]:

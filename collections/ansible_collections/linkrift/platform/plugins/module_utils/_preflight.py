@@ -16,6 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from ansible_collections.linkrift.platform.plugins.module_utils._clock import in_container, is_synchronised
 from ansible_collections.linkrift.platform.plugins.module_utils._listeners import PROC, listeners
 from ansible_collections.linkrift.platform.plugins.module_utils._systemd import Completed, Runner, run_command
 
@@ -282,10 +283,11 @@ def clock_is_synchronised(run: Runner) -> bool | None:
     Args:
         run: Runs a command.
     """
-    if _ask(run, ["systemd-detect-virt", "--container", "--quiet"]).status == 0:
-        return None
-    answer = _ask(run, ["timedatectl", "show", "--property=NTPSynchronized", "--value"]).stdout.strip()
-    return {"yes": True, "no": False}.get(answer)
+
+    def ask(command: Sequence[str], _deadline: float) -> Completed:
+        return _ask(run, list(command))
+
+    return None if in_container(ask) else is_synchronised(ask)
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from typing import Any
 from ansible_collections.linkrift.platform.plugins.module_utils import _sshd_guard
 from ansible_collections.linkrift.platform.plugins.module_utils._connection import Connection
 from ansible_collections.linkrift.platform.plugins.module_utils._host_files import put, read_exactly, said
+from ansible_collections.linkrift.platform.plugins.module_utils._listeners import listening_sockets
 from ansible_collections.linkrift.platform.plugins.module_utils._paths import write_atomically
 from ansible_collections.linkrift.platform.plugins.module_utils._systemd import Runner
 
@@ -219,6 +220,24 @@ def check(layout: Layout, texts: Mapping[Path, str], options: Mapping[str, Any],
     return together
 
 
+def refuse_other_ports(effective: Mapping[str, list[str]], port: int) -> None:
+    """Look for ports that no line shows which we read: one in a file that others include, or an address with its port.
+
+    Args:
+        effective: what sshd makes of all files.
+        port: the only port that it shall listen on.
+
+    Raises:
+        SshdError: it would listen on another one.
+    """
+    others = [entry for entry in effective.get("listenaddress", []) if entry.rpartition(":")[2] != str(port)]
+    if others:
+        raise SshdError(
+            f"sshd would listen on {', '.join(others)} instead of port {port} only: look for Port and ListenAddress in "
+            "its files, and in those that they include"
+        )
+
+
 def _ask(run: Runner, file: Path) -> str:
     """Return what sshd makes of a configuration file."""
     done = run(["/usr/sbin/sshd", "-T", "-f", str(file)], 20)
@@ -362,26 +381,6 @@ def write_texts(layout: Layout, texts: Mapping[Path, str]) -> None:
         put(path, text, owner.st_uid, owner.st_gid, 0o644 if path == layout.socket else 0o600)
 
 
-def listening_sockets(pid: int, proc: Path = Path("/proc")) -> frozenset[str]:
-    """Return the sockets that a process listens on, as the kernel names them: a reload makes new ones."""
-    listening = {
-        fields[9]
-        for table in ("net/tcp", "net/tcp6")
-        if (proc / table).is_file()
-        for fields in (line.split() for line in (proc / table).read_text(encoding="ascii").splitlines()[1:])
-        if fields[3] == "0A"
-    }
-    found: set[str] = set()
-    for link in (proc / str(pid) / "fd").iterdir():
-        try:
-            target = str(link.readlink())
-        except OSError:
-            continue
-        if target.startswith("socket:[") and target[8:-1] in listening:
-            found.add(target[8:-1])
-    return frozenset(found)
-
-
 def main_pid(run: Runner) -> int:
     """Return the process number of the server; 0 when there is none."""
     return int(run(["systemctl", "show", "--property=MainPID", "--value", "--", SERVICE], 20).stdout.strip() or 0)
@@ -390,10 +389,7 @@ def main_pid(run: Runner) -> int:
 def has_new_sockets(before: frozenset[str], run: Runner) -> bool:
     """Tell whether the server listens, on other sockets than before: it has read its configuration."""
     pid = main_pid(run)
-    try:
-        now = listening_sockets(pid) if pid else frozenset()
-    except OSError:
-        return False
+    now = listening_sockets(pid) if pid else frozenset()
     return bool(now) and now.isdisjoint(before)
 
 

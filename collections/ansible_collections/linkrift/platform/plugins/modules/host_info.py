@@ -7,7 +7,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: host_info
-short_description: Tell where the connection comes from and who keeps the time
+short_description: Tell where operators come from and who keeps the time
 version_added: 0.2.0
 author:
   - Linkrift Platform Team (@linkrift)
@@ -51,11 +51,6 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
-connection:
-  description: The connection as the host sees it; none when it is not by SSH.
-  returned: success
-  type: dict
-  sample: {client: 192.0.2.1, client_port: 50214, port: 22}
 operators:
   description: Addresses that operators came from so far, this connection's included.
   returned: success
@@ -67,7 +62,7 @@ time:
   type: dict
   contains:
     daemon:
-      description: The program that is installed for it; empty without one.
+      description: The program that is installed for it and not masked; empty without one.
       type: str
     kept_by:
       description: V(host), or V(machine) for a container, which has its machine's clock.
@@ -81,6 +76,7 @@ from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.linkrift.platform.plugins.module_utils._clock import in_container, is_synchronised
 from ansible_collections.linkrift.platform.plugins.module_utils._connection import (
     find_connection,
     operators,
@@ -89,7 +85,8 @@ from ansible_collections.linkrift.platform.plugins.module_utils._connection impo
 from ansible_collections.linkrift.platform.plugins.module_utils._systemd import run_command
 from ansible_collections.linkrift.platform.plugins.module_utils._unit_states import UnitsError, look
 
-# What synchronises the clock on Debian and Ubuntu; the first one that is there.
+# What synchronises the clock on Debian and Ubuntu; the first one that is there. A masked one is there for systemd even
+# when its package is not, and never runs.
 DAEMONS = ("chrony", "ntpsec", "ntp", "openntpd", "systemd-timesyncd")
 
 
@@ -113,18 +110,18 @@ def main() -> None:
             module.params["limit"],
         )
         units = look([f"{name}.service" for name in DAEMONS], run_command)
-        synchronized = run_command(["timedatectl", "show", "--property=NTPSynchronized", "--value"], 10)
-        container = run_command(["systemd-detect-virt", "--container", "--quiet"], 10)
+        container, synchronized = in_container(run_command), is_synchronised(run_command)
     except (ValueError, UnitsError, OSError, TimeoutError) as error:
         module.fail_json(msg=str(error))
     module.exit_json(
         changed=False,
-        connection=vars(connection) if connection else None,
         operators=found,
         time={
-            "daemon": next((name for name in DAEMONS if units[f"{name}.service"].there), ""),
-            "kept_by": "machine" if container.status == 0 else "host",
-            "synchronized": synchronized.stdout.strip() == "yes",
+            "daemon": next(
+                (name for name in DAEMONS if (unit := units[f"{name}.service"]).there and not unit.masked), ""
+            ),
+            "kept_by": "machine" if container else "host",
+            "synchronized": synchronized is True,
         },
     )
 

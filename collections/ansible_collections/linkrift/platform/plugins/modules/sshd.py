@@ -21,7 +21,7 @@ description:
   - A timer that was lost with a reboot is made good by the next run with O(state=present).
 attributes:
   check_mode:
-    description: Checks the configuration and says what would change.
+    description: Checks the configuration, where sshd has run since the boot, and says what would change.
     support: full
   diff_mode:
     description: Shows the files before and after.
@@ -87,10 +87,6 @@ pending:
   description: Whether the change waits for its confirmation.
   returned: with O(state=present)
   type: bool
-settled:
-  description: Whether an earlier change, which nobody had confirmed, was taken back first.
-  returned: with O(state=present)
-  type: bool
 reverted:
   description: What was done to take a change back; empty when none was.
   returned: with O(state=reverted)
@@ -122,6 +118,7 @@ from ansible_collections.linkrift.platform.plugins.module_utils._firewall import
     without_comment,
 )
 from ansible_collections.linkrift.platform.plugins.module_utils._host_files import read_exactly
+from ansible_collections.linkrift.platform.plugins.module_utils._listeners import listening_sockets
 from ansible_collections.linkrift.platform.plugins.module_utils._sshd import Layout, SshdError
 from ansible_collections.linkrift.platform.plugins.module_utils._systemd import run_command
 
@@ -155,7 +152,7 @@ def activate(module: AnsibleModule, texts: dict[Path, str], server: _sshd.Server
     facts = {"connection": vars(connection) if connection else None, "port": port}
     _sshd.arm(LAYOUT, list(texts), commands, module.params["seconds"], facts, run_command)
     pid = _sshd.main_pid(run_command)
-    before = _sshd.listening_sockets(pid) if pid else frozenset()
+    before = listening_sockets(pid) if pid else frozenset()
     try:
         for rule in rules:
             module.run_command(["ufw", *rule.words, "comment", rule.name], check_rc=True)
@@ -185,13 +182,16 @@ def confirm() -> None:
 def present(module: AnsibleModule) -> dict[str, Any]:
     """Apply the configuration."""
     params = module.params
-    settled = False
     if not module.check_mode:
-        settled = _sshd.settle(LAYOUT, run_command, params["seconds"] + 90)
-    RUN_DIRECTORY.mkdir(mode=0o755, exist_ok=True)
+        if _sshd.settle(LAYOUT, run_command, params["seconds"] + 90):
+            module.warn("An earlier change of the SSH server, which nobody had confirmed, was taken back first.")
+        RUN_DIRECTORY.mkdir(mode=0o755, exist_ok=True)
     server = _sshd.find_server(run_command)
     texts = _sshd.wanted_texts(LAYOUT, params["options"], params["port"], by_socket=server.by_socket)
-    effective = _sshd.check(LAYOUT, texts, params["options"], run_command)
+    effective: dict[str, list[str]] = {}
+    if RUN_DIRECTORY.is_dir():
+        effective = _sshd.check(LAYOUT, texts, params["options"], run_command)
+        _sshd.refuse_other_ports(effective, params["port"])
     changes = _sshd.different_files(texts)
     diff = [
         {
@@ -207,7 +207,6 @@ def present(module: AnsibleModule) -> dict[str, Any]:
         "changed": bool(changes),
         "files": [str(path) for path in changes],
         "pending": pending,
-        "settled": settled,
         "diff": diff,
     }
 

@@ -117,20 +117,21 @@ def main() -> None:
     has_group = any(line.startswith(f"{name}:") for line in GROUPS.read_text(encoding="utf-8").splitlines())
     todo: Plan = plan(name, module.params["home"], module.params["comment"], account, has_group=has_group)
     rules: dict[Path, str] = {}
-    if account and (todo.commands or may_use_sudo(sudo_says(module, name))):
+    listing = sudo_says(module, name) if account and not todo.commands else ""
+    if account and (todo.commands or may_use_sudo(listing)):
         rules = sudoers_changes(SUDOERS, [name, f"%{name}", f"#{account.uid}"])
     before = {path: path.read_text(encoding="utf-8", errors="surrogateescape") for path in rules}
     if not module.check_mode:
         for command in todo.commands:
             module.run_command(command, check_rc=True)
         take_rules(module, rules)
-        if account and (todo.commands or rules or may_use_sudo(sudo_says(module, name))):
+        if account and (todo.commands or rules):
             listing = sudo_says(module, name)
-            if may_use_sudo(listing):
-                module.fail_json(
-                    msg=f"user {name} may still use sudo, by something else than {SUDOERS}: take it away. sudo says: "
-                    + " ".join(listing.split())
-                )
+        if may_use_sudo(listing):
+            module.fail_json(
+                msg=f"user {name} may still use sudo, by something else than {SUDOERS}: take it away. sudo says: "
+                + " ".join(listing.split())
+            )
     mended = [*todo.mends, *(f"rules taken out of {path}" for path in rules)]
     module.exit_json(
         changed=bool(mended),

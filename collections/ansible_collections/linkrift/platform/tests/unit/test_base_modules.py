@@ -7,6 +7,7 @@ import json
 import os
 import pwd
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -83,7 +84,7 @@ WISH = {"options": {"PermitRootLogin": "no"}, "port": 22}
 
 def test_a_change_waits_for_its_confirmation(host: Host, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     answer = run(sshd, **WISH)
-    assert (answer["changed"], answer["pending"], answer["settled"]) == (True, True, False)
+    assert (answer["changed"], answer["pending"]) == (True, True)
     assert "PermitRootLogin no" in sshd.LAYOUT.ours.read_text()
     armed = next(number for number, call in enumerate(host.calls) if call.startswith("systemd-run"))
     assert armed < host.calls.index("systemctl reload ssh.service")
@@ -102,6 +103,12 @@ def test_a_dry_run_of_the_server(host: Host, run: Run) -> None:
     assert "PermitRootLogin no" in answer["diff"][0]["after"]
     assert not sshd.LAYOUT.ours.exists()
     assert not [call for call in host.calls if call.startswith("systemd-run")]
+    # Without its directory sshd would check nothing; a dry run does not make it.
+    assert not sshd.RUN_DIRECTORY.exists()
+    assert not [call for call in host.calls if "sshd -t" in call]
+    sshd.RUN_DIRECTORY.mkdir()
+    assert run(sshd, check=True, **WISH)["changed"]
+    assert [call for call in host.calls if "sshd -t" in call]
 
 
 @pytest.mark.parametrize("trouble", ["reload", "sockets", "greeting"])
@@ -162,12 +169,28 @@ def test_the_new_port_is_opened_before_and_closed_again(
     monkeypatch.setattr("ansible.module_utils.basic.AnsibleModule.get_bin_path", lambda *_words: "/usr/sbin/ufw")
     monkeypatch.setattr("ansible.module_utils.basic.AnsibleModule.run_command", told)
     monkeypatch.setattr(_sshd_guard, "run", " ".join)
+    assert "would listen on 0.0.0.0:22 instead of port 2222" in run(sshd, options={}, port=2222)["msg"]
+    assert not sshd.LAYOUT.ours.exists()
+    host.answers["sshd -T"] = "listenaddress 0.0.0.0:2222\n"
     host.answers |= {"ufw status": "Status: active\n", "ufw show added": "ufw allow 22/tcp comment 'ssh'\n"}
     run(sshd, options={}, port=2222, networks=["192.0.2.0/24"])
     assert calls == [
         ["ufw", "allow", "from", "192.0.2.0/24", "to", "any", "port", "2222", "proto", "tcp", "comment", "ssh"]
     ]
     assert run(sshd, state="reverted")["reverted"][-1].startswith("ufw --force delete allow from 192.0.2.0/24")
+
+
+def test_an_earlier_change_that_was_taken_back_first_is_said(
+    host: Host, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_sshd_guard, "run", " ".join)
+    said: list[str] = []
+    monkeypatch.setattr("ansible.module_utils.basic.AnsibleModule.warn", lambda _module, text: said.append(text))
+    run(sshd, **WISH)
+    assert said == []
+    # Its timer was lost with a reboot.
+    run(sshd, **WISH)
+    assert ["nobody had confirmed, was taken back first" in text for text in said] == [True]
 
 
 def test_a_local_connection_needs_no_confirmation(host: Host, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -248,6 +271,13 @@ def test_the_services_user_as_a_module(run: Run, monkeypatch: pytest.MonkeyPatch
     assert "may still use sudo" in answer["msg"]
     listing[0] = "User svc is not allowed to run sudo on host.\n"
     assert run(system_user, name="svc", home="/srv")["changed"]
+    # Where nothing is to mend, one look is enough; what sudo allows otherwise is found by it.
+    account = replace(account, supplementary=())
+    told.clear()
+    assert not run(system_user, name="svc", home="/srv")["changed"]
+    assert told == [["/usr/bin/sudo", "-n", "-l", "-U", "svc"]]
+    listing[0] = "User svc may run the following commands on host:\n (ALL) ALL\n"
+    assert "may still use sudo" in run(system_user, name="svc", home="/srv")["msg"]
 
 
 def test_what_a_host_says_of_itself(run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -265,7 +295,9 @@ def test_what_a_host_says_of_itself(run: Run, monkeypatch: pytest.MonkeyPatch, t
     monkeypatch.setattr(host_info, "find_connection", lambda: OPERATOR)
     (tmp_path / "jail").write_text("linkrift_operators = 192.0.2.8\n")
     answer = run(host_info, operators_file=str(tmp_path / "jail"))
-    assert answer["connection"] == {"client": "192.0.2.9", "client_port": 50000, "port": 22}
     assert answer["operators"] == ["192.0.2.8", "192.0.2.9"]
     assert answer["time"] == {"daemon": "systemd-timesyncd", "kept_by": "host", "synchronized": True}
+    states[0] = "masked"
+    program.answers["systemctl show"] = "\n".join(map(block.format, states))
+    assert run(host_info, operators_file="/x")["time"]["daemon"] == "systemd-timesyncd"
     assert "does not appear to be" in run(host_info, operators_file="/x", known=["nonsense"])["msg"]

@@ -65,3 +65,8 @@ def test_what_others_cover_is_not_remembered() -> None:
 def test_the_oldest_go() -> None:
     recorded = [f"192.0.2.{number}" for number in range(1, 9)]
     assert operators(recorded, "192.0.2.100", [], 8) == [*recorded[1:], "192.0.2.100"]
+    assert operators(recorded, "192.0.2.100", [], 100) == [*recorded, "192.0.2.100"]
+
+
+def test_with_a_limit_of_0_nobody_is_remembered() -> None:
+    assert operators(["192.0.2.1", "192.0.2.2"], "192.0.2.3", [], 0) == []

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.linkrift.platform.plugins.module_utils import _preflight as preflight
-from ansible_collections.linkrift.platform.plugins.module_utils._listeners import listening
+from ansible_collections.linkrift.platform.plugins.module_utils._listeners import listening_sockets
 from ansible_collections.linkrift.platform.plugins.module_utils._systemd import Completed
 from ansible_collections.linkrift.platform.plugins.modules import host_preflight
 
@@ -121,7 +121,7 @@ def proc(tmp_path: Path) -> Path:
 
 
 def test_ports_are_free_or_ours(proc: Path) -> None:
-    assert listening(proc) == {80, 443, 8081}
+    assert listening_sockets(100, proc) == {"socket:[11]"}
     uses = [
         preflight.PortUse(80, "visitors", ("haproxy.service",)),
         preflight.PortUse(8081, "redirect", ("linkrift-redirect@*.service",)),

@@ -137,6 +137,15 @@ def test_sshd_checks_all_files_together(layout: Layout) -> None:
     assert layout.ours.read_text() == "an earlier one\n"
 
 
+def test_ports_are_what_sshd_says() -> None:
+    both = ["listenaddress [::]:2222", "listenaddress 0.0.0.0:2222"]
+    _sshd.refuse_other_ports(_sshd.parse_effective("\n".join(both)), 2222)
+    # Such as one in a file that another one includes, which we do not read.
+    for other in ("192.0.2.1:22", "[2001:db8::2222]:22"):
+        with pytest.raises(SshdError, match=r"would listen on .*:22 instead of port 2222 only"):
+            _sshd.refuse_other_ports(_sshd.parse_effective("\n".join([*both, f"listenaddress {other}"])), 2222)
+
+
 def test_what_sshd_refuses_is_said_with_its_own_words(layout: Layout) -> None:
     with pytest.raises(SshdError, match="sshd refuses the configuration: Bad option"):
         _sshd.check(layout, {layout.ours: "x\n"}, {}, Commands(sshd="!Bad option"))
@@ -177,7 +186,8 @@ def test_a_reload_makes_new_sockets(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     (tmp_path / "net/tcp").write_text(f"header\n{rows}")
     (tmp_path / "7/fd/3").symlink_to("socket:[111]")
     (tmp_path / "7/fd/4").symlink_to("socket:[222]")
-    assert _sshd.listening_sockets(7, tmp_path) == {"111"}
+    assert _sshd.listening_sockets(7, tmp_path) == {"socket:[111]"}
+    assert _sshd.listening_sockets(8, tmp_path) == frozenset()
     monkeypatch.setattr(_sshd, "listening_sockets", lambda pid: frozenset({str(pid)}))
     assert not _sshd.has_new_sockets(frozenset({"7"}), Commands(systemctl="7\n"))
     assert _sshd.has_new_sockets(frozenset({"6"}), Commands(systemctl="7\n"))
