@@ -7,7 +7,7 @@ from __future__ import annotations
 import datetime
 import os
 import pwd
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,7 +36,7 @@ class Entry:
     release: str
     config_digest: str
     action: str
-    """`candidate`, `admitted`, `live`, `drained` or `stopped`."""
+    """`candidate`, `admitted`, `live`, `drained`, `stopped`, or `undone`: what became live was no good, and is left."""
     passed: Sequence[str]
     """Names of the checks that passed."""
     by: str
@@ -89,3 +89,30 @@ def is_recorded(layout: Layout, entry: Entry) -> bool:
     found = newest(layout, entry.service, entry.action, None if entry.action == "live" else entry.slot)
     wished = {"slot": entry.slot, "release": entry.release, "config_digest": entry.config_digest}
     return found is not None and all(found.get(name) == value for name, value in wished.items())
+
+
+def good_entries(entries: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return the entries of one ledger by which something became live and passed, oldest first.
+
+    Left out is what an entry `undone` withdrew later: what ran in that slot, and what ran with those settings in the
+    other one. The same release with earlier settings in the other slot stays good: only new settings were undone.
+    """
+    good: list[Mapping[str, Any]] = []
+    for entry in entries:
+        if entry.get("action") == "undone":
+            good = [former for former in good if not _withdraws(entry, former)]
+        elif entry.get("action") == "live" and entry.get("release") and not entry.get("failed"):
+            good.append(entry)
+    return good
+
+
+def undone_releases(entries: Sequence[Mapping[str, Any]]) -> dict[str, str]:
+    """Return the releases of one ledger that were undone and have not been good since, with the time of that."""
+    good = {entry["release"] for entry in good_entries(entries)}
+    undone = (entry for entry in entries if entry.get("action") == "undone" and entry.get("release"))
+    return {str(entry["release"]): str(entry.get("time", "")) for entry in undone if entry["release"] not in good}
+
+
+def _withdraws(undone: Mapping[str, Any], former: Mapping[str, Any]) -> bool:
+    same = [undone.get(name) == former.get(name) for name in ("slot", "config_digest")]
+    return undone.get("release") == former["release"] and any(same)

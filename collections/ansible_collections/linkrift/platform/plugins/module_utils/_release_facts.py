@@ -7,7 +7,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ansible_collections.linkrift.platform.plugins.module_utils._paths import SERVICES, Layout, linked_release
+from ansible_collections.linkrift.platform.plugins.module_utils._ledger import good_entries, undone_releases
+from ansible_collections.linkrift.platform.plugins.module_utils._paths import (
+    SERVICES,
+    SLOTS,
+    Layout,
+    linked_release,
+    read_ledger,
+)
 from ansible_collections.linkrift.platform.plugins.module_utils._release_use import (
     good_releases,
     links_to,
@@ -18,6 +25,10 @@ from ansible_collections.linkrift.platform.plugins.module_utils._release_use imp
 from ansible_collections.linkrift.platform.plugins.module_utils._slot import slot_facts
 from ansible_collections.linkrift.platform.plugins.module_utils._slot_state import Host, survey
 from ansible_collections.linkrift.platform.plugins.module_utils._systemd import SystemdError
+from ansible_collections.linkrift.platform.plugins.module_utils._timers import cooling_timer, due_times
+
+HISTORY = 100
+"""Newest entries of a service's history that are told: ledgers are never shortened, answers are."""
 
 
 def release_facts(layout: Layout) -> list[dict[str, Any]]:
@@ -61,7 +72,8 @@ def service_facts(
         slots: dict[str, Any] = {}
         try:
             view = survey(host)
-            slots = {slot: slot_facts(host, found) for slot, found in view.slots.items()}
+            until = _warm_until(host)
+            slots = {slot: {**slot_facts(host, found), "warm_until": until[slot]} for slot, found in view.slots.items()}
             live = view.live.slot if view.live else None
             drained = view.drained
         except (SystemdError, OSError) as error:
@@ -71,5 +83,24 @@ def service_facts(
             "drained": drained,
             "slots": slots,
             "current": linked_release(layout.current_link(service)),
+            **ledger_facts(layout, service),
         }
     return facts, warnings
+
+
+def ledger_facts(layout: Layout, service: str) -> dict[str, Any]:
+    """Return what a service's ledger tells: what was live and good, what was undone, and what happened last."""
+    entries = read_ledger(layout.ledger(service))
+    good = good_entries(entries)[-HISTORY:]
+    return {
+        "history": [{name: entry.get(name, "") for name in ("time", "release", "slot")} for entry in good],
+        "undone": undone_releases(entries),
+        "last": entries[-1] if entries else None,
+    }
+
+
+def _warm_until(host: Host) -> dict[str, int | None]:
+    """Return when each slot is stopped by its timer; None without one that runs."""
+    timers = {slot: cooling_timer(host.service, slot) for slot in SLOTS}
+    due = due_times(host.systemd, list(timers.values()), host.clock)
+    return {slot: due.get(timer) for slot, timer in timers.items()}

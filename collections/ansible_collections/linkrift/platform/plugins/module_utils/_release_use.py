@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.linkrift.platform.plugins.module_utils._ledger import good_entries
 from ansible_collections.linkrift.platform.plugins.module_utils._paths import (
     SERVICES,
     SLOTS,
@@ -96,15 +97,14 @@ def users_of(layout: Layout) -> dict[str, list[str]]:
 
 
 def good_releases(layout: Layout) -> list[str]:
-    """Return the releases that were live here and passed, the one that became live last first.
+    """Return the releases that were live here, passed and were not undone; the one that became live last first.
 
     The order is that of the ledgers' entries, by their time: never that of files.
     """
-    entries = [entry for service in SERVICES for entry in read_ledger(layout.ledger(service))]
     live = [
-        (str(entry.get("time", "")), str(entry.get("release", "")))
-        for entry in entries
-        if entry.get("action") == "live" and not entry.get("failed")
+        (str(entry.get("time", "")), str(entry["release"]))
+        for service in SERVICES
+        for entry in good_entries(read_ledger(layout.ledger(service)))
     ]
     newest: dict[str, str] = {}
     for time, release in live:

@@ -87,7 +87,7 @@ class Unit:
 
 
 def run_command(command: Sequence[str], deadline: float) -> Completed:
-    """Run a command without a shell, in the C locale.
+    """Run a command without a shell, in the C locale and with times in UTC.
 
     Args:
         command: program and arguments.
@@ -106,7 +106,7 @@ def run_command(command: Sequence[str], deadline: float) -> Completed:
             errors="replace",
             timeout=deadline,
             stdin=subprocess.DEVNULL,
-            env={**os.environ, "LC_ALL": "C", "SYSTEMD_PAGER": "", "SYSTEMD_COLORS": "0"},
+            env={**os.environ, "LC_ALL": "C", "TZ": "UTC", "SYSTEMD_PAGER": "", "SYSTEMD_COLORS": "0"},
         )
     except subprocess.TimeoutExpired as error:
         msg = f"{' '.join(command)} took longer than {deadline:.0f} s"
@@ -142,6 +142,18 @@ class Systemd:
             fragment=values["fragment"],
             drop_ins=tuple(values["drop_ins"].split()),
         )
+
+    def properties(self, names: Sequence[str], wanted: Sequence[str]) -> dict[str, dict[str, str]]:
+        """Return some properties of some units, as systemctl prints them, by the unit's name.
+
+        Raises:
+            SystemdError: the manager cannot be asked.
+        """
+        output = self._systemctl("show", f"--property={','.join(['Id', *wanted])}", "--", *names, deadline=20)
+        blocks = (
+            dict(line.split("=", 1) for line in block.splitlines() if "=" in line) for block in output.split("\n\n")
+        )
+        return {block["Id"]: block for block in blocks if "Id" in block}
 
     def start(self, name: str, deadline: float) -> None:
         """Start a unit and wait until it is up.

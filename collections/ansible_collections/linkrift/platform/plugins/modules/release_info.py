@@ -77,7 +77,11 @@ releases:
       description: What it says about itself (C(release.json)); V(null) when incomplete.
       type: dict
 services:
-  description: What the slots of each service do, by its name.
+  description:
+    - What the slots of each service do, by its name. C(warm_until) is when a timer stops the slot (seconds since the
+      epoch), or V(null).
+    - Of the ledger, C(history) has what was live and good, oldest first (at most the newest 100); C(undone) has the
+      releases that were undone and not good since, with the time; C(last) is the newest entry of any kind, or V(null).
   returned: always
   type: dict
   sample:
@@ -88,9 +92,16 @@ services:
       slots:
         blue:
           {state: live, release: 1.4.0+3f9c2a71b0de, active: true, enabled: true, admitted: true,
-           config_digest: 1f0c8a55e1b2c3d4, port: 8080}
+           config_digest: 1f0c8a55e1b2c3d4, port: 8080, warm_until: null}
         green:
-          {state: idle, release: null, active: false, enabled: false, admitted: false, config_digest: null, port: 8180}
+          {state: idle, release: null, active: false, enabled: false, admitted: false, config_digest: null, port: 8180,
+           warm_until: null}
+      history:
+        - {time: "2026-01-31T12:00:00.000Z", release: 1.4.0+3f9c2a71b0de, slot: blue}
+      undone: {}
+      last:
+        {time: "2026-01-31T12:00:00.000Z", service: api, slot: blue, release: 1.4.0+3f9c2a71b0de, action: live,
+         config_digest: 1f0c8a55e1b2c3d4, passed: [admitted], by: alice}
 """
 
 from ansible.module_utils.basic import AnsibleModule

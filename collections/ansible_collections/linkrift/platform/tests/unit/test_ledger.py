@@ -94,6 +94,38 @@ def test_only_one_slot_is_live_but_each_has_its_own_steps(layout: Layout, action
     assert not ledger.is_recorded(layout, dataclasses.replace(green, config_digest="4567"))
 
 
+# --- what was good ---
+
+
+def passed(release: str, slot: str, digest: str = "s1", action: str = "live", **more: str) -> dict[str, str]:
+    return {"time": "t", "release": release, "slot": slot, "config_digest": digest, "action": action, **more}
+
+
+def test_an_undone_release_is_not_good_though_it_was_live_before() -> None:
+    first, second = passed(OLD, "blue"), passed(NEW, "green")
+    again, undone = passed(NEW, "blue"), passed(NEW, "blue", action="undone", time="later")
+    assert ledger.good_entries([first, second, again]) == [first, second, again]
+    assert ledger.good_entries([first, second, again, undone]) == [first]
+    assert ledger.undone_releases([first, second, again, undone]) == {NEW: "later"}
+
+
+def test_undone_settings_leave_the_release_good() -> None:
+    before, with_new = passed(OLD, "blue"), passed(OLD, "green", "s2")
+    undone = passed(OLD, "green", "s2", action="undone")
+    assert ledger.good_entries([before, with_new, undone]) == [before]
+    assert ledger.undone_releases([before, with_new, undone]) == {}
+
+
+def test_what_is_good_again_is_not_undone_any_more() -> None:
+    undone, again = passed(NEW, "green", action="undone"), passed(NEW, "green")
+    assert ledger.good_entries([passed(NEW, "green"), undone, again]) == [again]
+    assert ledger.undone_releases([undone, again]) == {}
+
+
+def test_what_failed_was_never_good() -> None:
+    assert ledger.good_entries([passed(NEW, "green", failed="x"), passed(NEW, "green", action="candidate")]) == []
+
+
 # --- the lock ---
 
 

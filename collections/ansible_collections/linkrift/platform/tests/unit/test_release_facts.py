@@ -9,8 +9,12 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.linkrift.platform.plugins.module_utils._paths import SERVICES, SLOTS, Layout
-from ansible_collections.linkrift.platform.plugins.module_utils._release_facts import release_facts, service_facts
+from ansible_collections.linkrift.platform.plugins.module_utils._paths import SERVICES, SLOTS, Layout, append_ledger
+from ansible_collections.linkrift.platform.plugins.module_utils._release_facts import (
+    HISTORY,
+    release_facts,
+    service_facts,
+)
 from ansible_collections.linkrift.platform.plugins.module_utils._slot_state import Host
 from ansible_collections.linkrift.platform.plugins.module_utils._systemd import Completed, Systemd
 from ansible_collections.linkrift.platform.tests.unit.release_fakes import (
@@ -23,12 +27,14 @@ from ansible_collections.linkrift.platform.tests.unit.release_fakes import (
 A, B = "1.0+aaaaaaaaaaaa", "1.1+bbbbbbbbbbbb"
 
 
-def hosts(active: Sequence[str] = (), *, working: bool = True) -> Any:
-    """Return what makes hosts whose systemd knows these units as running."""
+def hosts(active: Sequence[str] = (), *, working: bool = True, timers: str = "") -> Any:
+    """Return what makes hosts whose systemd knows these units as running, and says this of timers."""
 
     def systemctl(command: Sequence[str], deadline: float) -> Completed:
         if not working:
             return Completed(1, "", "System has not been booted with systemd as init system")
+        if command[-1].endswith(".timer"):
+            return Completed(0, timers, "")
         running = command[-1] in active
         lines = {"LoadState": "loaded" if running else "not-found", "ActiveState": "active" if running else "inactive"}
         return Completed(0, "".join(f"{name}={value}\n" for name, value in lines.items()), "")
@@ -56,7 +62,8 @@ def test_a_bare_host_has_nothing(tmp_path: Path) -> None:
 
 def test_a_host_without_systemd_is_a_warning(tmp_path: Path) -> None:
     facts, warnings = service_facts(Layout(tmp_path), ["api"], hosts(working=False))
-    assert facts == {"api": {"live": None, "drained": False, "slots": {}, "current": None}}
+    ledger = {"history": [], "undone": {}, "last": None}
+    assert facts == {"api": {"live": None, "drained": False, "slots": {}, "current": None, **ledger}}
     assert "the slots of api cannot be looked at" in warnings[0]
 
 
@@ -105,3 +112,37 @@ def test_a_record_that_is_not_its_own_does_not_count(content: str, tmp_path: Pat
     layout.release_record(A).write_text(content)
     (found,) = release_facts(layout)
     assert not found["complete"]
+
+
+def test_when_a_warm_slot_is_stopped(tmp_path: Path) -> None:
+    timers = (
+        "Id=linkrift-cool-api-blue.timer\nActiveState=inactive\nNextElapseUSecRealtime=\n\n"
+        "Id=linkrift-cool-api-green.timer\nActiveState=active\nNextElapseUSecRealtime=Sun 2026-11-22 00:00:00 UTC\n"
+    )
+    facts, _dummy = service_facts(Layout(tmp_path), ["api"], hosts(timers=timers))
+    assert {slot: found["warm_until"] for slot, found in facts["api"]["slots"].items()} == {
+        "blue": None,
+        "green": 1795305600,
+    }
+
+
+def test_what_the_ledger_tells(tmp_path: Path) -> None:
+    layout = Layout(tmp_path)
+    went_live(layout, A, "2026-01-01T00:00:00.000Z")
+    went_live(layout, B, "2026-01-02T00:00:00.000Z", slot="green", config_digest="1")
+    went_live(layout, B, "2026-01-03T00:00:00.000Z", failed="not healthy")
+    undone = {"time": "2026-01-04T00:00:00.000Z", "release": B, "action": "undone", "slot": "green", "by": "ops"}
+    append_ledger(layout.ledger("api"), undone)
+    facts, _dummy = service_facts(layout, ["api"], hosts())
+    assert facts["api"]["history"] == [{"time": "2026-01-01T00:00:00.000Z", "release": A, "slot": "blue"}]
+    assert facts["api"]["undone"] == {B: "2026-01-04T00:00:00.000Z"}
+    assert facts["api"]["last"] == undone
+
+
+def test_an_answer_stays_small_when_the_ledger_does_not(tmp_path: Path) -> None:
+    layout = Layout(tmp_path)
+    for number in range(HISTORY + 5):
+        went_live(layout, A, f"2026-01-01T00:00:00.{number:03}Z")
+    facts, _dummy = service_facts(layout, ["api"], hosts())
+    assert len(facts["api"]["history"]) == HISTORY
+    assert facts["api"]["history"][-1]["time"].endswith(f"{HISTORY + 4:03}Z")
