@@ -101,7 +101,7 @@ async def test_a_token_is_needed(anybody: Client, authorization: str) -> None:
 
 
 async def test_the_token_of_an_account_that_is_gone(owner: Client, postgresql: PostgresqlServer) -> None:
-    postgresql.execute("DELETE FROM users")
+    postgresql.execute("DELETE FROM users WHERE is_active")
     assert (await owner.call("POST", "/links", {"url": "https://example.org/"}))[0] == 401
     assert (await owner.call("GET", "/links"))[1] == {"items": [], "next_cursor": None}
 

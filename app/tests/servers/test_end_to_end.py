@@ -6,7 +6,7 @@ import asyncio
 import time
 import uuid
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, closing
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,11 +16,15 @@ from redis.asyncio import Redis
 from yarl import URL
 
 from app.tests.servers.harness import MIGRATIONS, RELEASE, Running, eventually, running, variables_of
+from linkrift import codes
+from linkrift.api.tokens import Tokens
+from linkrift.redirect.service import RedirectService
 from linkrift.worker import schema
 from linkrift.worker.settings import read_settings as read_worker_settings
 from tools.testing.servers import ClickHouseServer, PostgresqlServer
 
 PASSWORD = "correct horse battery"
+CANARY_ACCOUNT = "00000000-0000-4000-8000-000000000001"
 
 
 @dataclass
@@ -97,6 +101,52 @@ async def test_a_click_is_counted(platform: Platform, redis: Redis) -> None:
         return await redis.xlen("linkrift:clicks") == 0
 
     await eventually(acknowledged, "the stream is empty")
+
+
+async def test_the_canary_leads_nowhere_is_not_counted_and_signs_in_nowhere(
+    platform: Platform, environment: dict[str, str], redis: Redis
+) -> None:
+    for _ in range(2):
+        response = await platform.follow(codes.CANARY)
+        assert (response.status, response.headers["Location"]) == (302, "https://canary.linkrift.invalid/")
+    redirect = platform.redirect.service
+    assert isinstance(redirect, RedirectService)
+    assert redirect._clicks.waiting() == 0
+    assert await redis.xlen("linkrift:clicks") == 0
+
+    body = {"url": "https://example.org/", "code": codes.CANARY}
+    assert (await platform.call("POST", "/links", body))[0] == 422
+    for path in ("login", "register"):
+        status, _ = await platform.call("POST", f"/auth/{path}", {"email": "linkrift-canary", "password": PASSWORD})
+        assert status == 422
+
+    tokens = Tokens(environment["LINKRIFT_JWT_SECRET"], "", 30.0)
+    platform.session.headers["Authorization"] = f"Bearer {tokens.issue(uuid.UUID(CANARY_ACCOUNT))}"
+    status, page = await platform.call("GET", "/links?limit=1")
+    assert status == 200
+    assert [(item["code"], item["url"]) for item in page["items"]] == [
+        (codes.CANARY, "https://canary.linkrift.invalid/")
+    ]
+
+
+def first_value(postgresql: PostgresqlServer, query: str) -> object:
+    with closing(postgresql.connect()) as connection, connection.cursor() as cursor:
+        cursor.execute(query)
+        row = cursor.fetchone()
+    return None if row is None else row[0]
+
+
+def test_the_canary_can_be_brought_back_and_taken_away(postgresql: PostgresqlServer) -> None:
+    files = MIGRATIONS / "postgresql"
+    links = f"SELECT count(*) FROM links WHERE short_code = '{codes.CANARY}' AND deleted_at IS NULL AND is_active"
+    postgresql.execute(f"UPDATE links SET deleted_at = now() WHERE short_code = '{codes.CANARY}'")
+    for _ in range(2):
+        postgresql.execute((files / "000004_canary.up.sql").read_text())
+        assert first_value(postgresql, links) == 1
+    postgresql.execute((files / "000004_canary.down.sql").read_text())
+    assert first_value(postgresql, f"SELECT count(*) FROM users WHERE id = '{CANARY_ACCOUNT}'") == 0
+    postgresql.execute((files / "000004_canary.up.sql").read_text())
+    assert first_value(postgresql, links) == 1
 
 
 async def test_a_deleted_link_is_gone_within_a_second(platform: Platform) -> None:

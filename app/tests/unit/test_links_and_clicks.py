@@ -6,6 +6,7 @@ import json
 import re
 import uuid
 from datetime import datetime, timezone
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -33,6 +34,17 @@ def test_what_is_a_code(text: str) -> None:
 @pytest.mark.parametrize("text", ["", "x" * 65, "a b", "a/b", "ä", "a.b", "a\n", "health", "Admin", "METRICS", "api"])
 def test_what_is_none(text: str) -> None:
     assert not codes.is_code(text)
+
+
+def test_the_canary_can_be_followed_and_nobody_can_have_its_code() -> None:
+    assert codes.is_code(codes.CANARY)
+    assert codes.is_reserved(codes.CANARY)
+    assert not codes.is_code(codes.CANARY.upper())
+
+
+def test_the_migration_makes_the_canary() -> None:
+    migration = Path(__file__).parents[2] / "migrations/postgresql/000004_canary.up.sql"
+    assert f"'{codes.CANARY}'" in migration.read_text()
 
 
 @given(TEXT, st.integers(0, 2**62), st.booleans(), st.one_of(st.just(FOREVER), st.floats(0, 4e9)))

@@ -12,17 +12,23 @@ from typing import Any
 from unittest.mock import AsyncMock
 
 import pytest
+from aiohttp.test_utils import make_mocked_request
 from prometheus_client import REGISTRY
 from redis.exceptions import ConnectionError as RedisConnectionError
 
-from linkrift import metrics
+from linkrift import codes, metrics
+from linkrift.board import Board
+from linkrift.lifecycle import Process
 from linkrift.links import LinkState
 from linkrift.postgres import DatabaseAwayError
 from linkrift.redirect import cache as cache_module
 from linkrift.redirect.buffer import ClickBuffer, RawClick
 from linkrift.redirect.cache import MemoryCache
 from linkrift.redirect.lookup import Lookup, LookupUnavailableError
+from linkrift.redirect.service import RedirectService
+from linkrift.redirect.settings import read_settings
 from linkrift.redirect.tally import Tally
+from linkrift.release import Release
 from linkrift.visitors import VisitorNetworks, referrer_host
 
 TRUSTED = (ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("fd00::/8"))
@@ -305,6 +311,24 @@ async def test_clicks_travel_together_and_say_no_more_than_they_must() -> None:
         "network": "203.0.113.0",
     }
     assert buffer.waiting() == 0
+
+
+async def test_following_the_canary_is_no_click() -> None:
+    variables = {
+        "LINKRIFT_DB_HOST": "127.0.0.1",
+        "LINKRIFT_DB_USER": "nobody",
+        "LINKRIFT_DB_PASSWORD": "none",
+        "LINKRIFT_DB_SSL_MODE": "disable",
+        "LINKRIFT_REDIS_URL": "redis://127.0.0.1:1/0",
+    }
+    process = Process(0, Board(1), lambda: None)
+    service = RedirectService(read_settings(variables), Release("1.2.3+0123456789ab", "1.2.3"), process)
+    waiting = []
+    for code in (codes.CANARY, "abc1234"):
+        service._cache.store(code, LinkState("https://x", 1), time.monotonic())
+        await service.handle(make_mocked_request("GET", f"/{code}"))
+        waiting.append(service._clicks.waiting())
+    assert waiting == [0, 1]
 
 
 async def test_clicks_wait_while_redis_is_away_and_are_dropped_beyond_the_bound() -> None:

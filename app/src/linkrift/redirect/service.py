@@ -10,7 +10,7 @@ from aiohttp import web
 
 from linkrift import metrics, tasks
 from linkrift.admission import Admission
-from linkrift.codes import is_code
+from linkrift.codes import CANARY, is_code
 from linkrift.health import Health, State
 from linkrift.lifecycle import Activity, Process
 from linkrift.operations import OPERATIONS_PATHS, Operations
@@ -146,8 +146,8 @@ class RedirectService:
         now = time.time()
         if entry.gone or entry.expires_at <= now:
             return 410, self._text(request, "410 Gone", "This short link is no longer active.", request_id)
-        if request.method == "GET":
-            # HEAD looks whether the link is there; a visitor follows it with GET.
+        if request.method == "GET" and code != CANARY:
+            # HEAD looks whether the link is there; a visitor follows it with GET. The canary is followed by gates.
             headers = request.headers
             self._clicks.capture(
                 RawClick(
