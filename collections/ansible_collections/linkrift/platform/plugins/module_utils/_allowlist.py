@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ansible_collections.linkrift.platform.plugins.module_utils._certificates import iso
 from ansible_collections.linkrift.platform.plugins.module_utils._haproxy import Haproxy, HaproxyDownError, HaproxyError
 from ansible_collections.linkrift.platform.plugins.module_utils._paths import is_ours, write_atomically
 
@@ -51,16 +52,11 @@ class Allowlist:
             "# Who may connect and is believed about visitors' addresses: docs/edge.md. Written by Ansible, module\n"
             "# linkrift.platform.cloudflare_allowlist; refreshed by playbooks/allowlist.yml.\n"
         )
-        return f"{head}# as of: {write_time(self.as_of)}\n# source: {self.source}\n" + "\n".join(self.networks) + "\n"
+        return f"{head}# as of: {iso(self.as_of)}\n# source: {self.source}\n" + "\n".join(self.networks) + "\n"
 
     def age_days(self, now: datetime.datetime) -> float:
         """Return how old it is."""
         return (now - self.as_of).total_seconds() / 86400
-
-
-def write_time(when: datetime.datetime) -> str:
-    """Write a time as UTC."""
-    return when.astimezone(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def read_time(text: str) -> datetime.datetime:
@@ -193,8 +189,8 @@ class Refresh:
     reload: Reload
     force: bool = False
 
-    def plan(self, given: Allowlist) -> tuple[Outcome, list[str] | None]:
-        """Say what is to do, and which networks the running HAProxy has now (None: it has no such list).
+    def plan(self, given: Allowlist) -> Outcome:
+        """Say what is to do.
 
         Raises:
             AllowlistError: the list must not be taken.
@@ -217,7 +213,7 @@ class Refresh:
             loaded = self.haproxy.patterns(str(self.path))
         process_differs = loaded is not None and set(loaded) != set(wanted.networks)
         was = set(present.networks) if present else set()
-        outcome = Outcome(
+        return Outcome(
             changed=text != wanted.text or process_differs or not is_ours(self.path, 0o644),
             kept_newer=kept,
             how="runtime" if process_differs else "",
@@ -226,7 +222,6 @@ class Refresh:
             added=[network for network in wanted.networks if network not in was],
             removed=sorted(was - set(wanted.networks)),
         )
-        return outcome, loaded
 
     def apply(self, given: Allowlist) -> Outcome:
         """Bring the list in: HAProxy first, which refuses what it cannot use, then the file.
@@ -236,7 +231,7 @@ class Refresh:
             HaproxyError: HAProxy runs, but does not answer.
             OSError: the file cannot be written.
         """
-        outcome = self.plan(given)[0]
+        outcome = self.plan(given)
         how = outcome.how
         if how:
             try:

@@ -99,7 +99,6 @@ class Workers:
 class LoadedCertificate:
     """A certificate as the running worker has it."""
 
-    serial: str
     fingerprint: str
     """SHA-1 in hexadecimal digits, upper case."""
 
@@ -261,11 +260,8 @@ class Haproxy:
 
 def parse_certificate(text: str) -> LoadedCertificate | None:
     """Read `show ssl cert <file>`; None when there is no such file, or it has no certificate yet."""
-    serial = re.search(r"^Serial: ([0-9A-Fa-f]+)$", text, re.MULTILINE)
     fingerprint = re.search(r"^SHA1 FingerPrint: ([0-9A-Fa-f]+)$", text, re.MULTILINE)
-    if not serial or not fingerprint:
-        return None
-    return LoadedCertificate(serial[1].upper(), fingerprint[1].upper())
+    return LoadedCertificate(fingerprint[1].upper()) if fingerprint else None
 
 
 def parse_view(text: str) -> View:

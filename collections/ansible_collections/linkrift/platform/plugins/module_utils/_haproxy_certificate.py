@@ -98,8 +98,10 @@ def make_placeholder(names: Sequence[str]) -> Bundle:
     """Make a certificate that signed itself.
 
     Raises:
-        CertificateError: openssl fails.
+        CertificateError: there is no name, or openssl fails.
     """
+    if not names:
+        raise CertificateError("a placeholder needs names: say which host names it is for")
     words = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "365"]
     words += ["-keyout", "/dev/stdout", "-out", "/dev/stdout", "-subj", f"/CN={PLACEHOLDER}"]
     words += ["-addext", "subjectAltName=" + ",".join(f"DNS:{name}" for name in names)]
@@ -292,25 +294,32 @@ def check_with(executable: str) -> Callable[[Path], None]:
     """Return a check by HAProxy itself, which does not take every key: one that is too short, for example."""
 
     def check(candidate: Path) -> None:
-        done = subprocess.run(
-            [executable, "-c", "-f", "/dev/stdin"],
-            input=CANDIDATE_CONFIG.format(path=candidate),
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=30,
-        )
+        done = _run([executable, "-c", "-f", "/dev/stdin"], 30, CANDIDATE_CONFIG.format(path=candidate))
         if done.returncode != 0:
             raise CertificateError(f"HAProxy refuses the certificate: {' '.join(done.stderr.split())[:400]}")
 
     return check
 
 
+def _run(command: Sequence[str], seconds: float, given: str = "") -> subprocess.CompletedProcess[str]:
+    """Run a program.
+
+    Raises:
+        CertificateError: it is missing, or did not end in time.
+    """
+    try:
+        return subprocess.run(command, input=given, capture_output=True, text=True, check=False, timeout=seconds)
+    except subprocess.TimeoutExpired as error:
+        raise CertificateError(f"{' '.join(command)} did not end within {seconds:.0f} s; run it by hand") from error
+    except FileNotFoundError as error:
+        raise CertificateError(f"{command[0]} is not on this host: is its package installed?") from error
+
+
 def reload_with(*command: str) -> Callable[[], None]:
     """Return a reload by a command; HAProxy's unit looks at the configuration first."""
 
     def reload() -> None:
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
+        done = _run(command, 60)
         if done.returncode != 0:
             raise CertificateError(
                 f"{' '.join(command)} failed: {' '.join((done.stderr or done.stdout).split())[:300]}"

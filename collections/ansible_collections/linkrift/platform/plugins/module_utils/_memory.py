@@ -6,10 +6,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
+from ansible_collections.linkrift.platform.plugins.module_utils._paths import SERVICES
+
 # Of each host's memory (MiB), what the system needs, and what the two slots of a service do, both running.
 SYSTEM_MB = 256
 SERVICE_MB = 160
-SERVICES = ("api", "redirect", "worker")
 STORES = ("postgresql", "redis", "clickhouse")
 # ClickHouse's caches and merges need more than the others to be as quick.
 WEIGHTS = {"postgresql": 2, "redis": 1, "clickhouse": 2}

@@ -146,10 +146,10 @@ def main() -> None:
     if wrong:
         module.fail_json(msg=f"paths: {wrong[0]!r} is no absolute path without spaces and quotes")
     try:
-        written, diffs, active = _run(module)
+        written, diffs, complete = _run(module)
     except OSError as error:
         module.fail_json(msg=str(error))
-    module.exit_json(changed=bool(written) or not active, written=written, diff=diffs)
+    module.exit_json(changed=bool(written) or not complete, written=written, diff=diffs)
 
 
 def _files(module: AnsibleModule) -> dict[Path, str]:
@@ -169,17 +169,21 @@ def _files(module: AnsibleModule) -> dict[Path, str]:
 
 
 def _run(module: AnsibleModule) -> tuple[list[str], list[dict[str, str]], bool]:
-    """Write what differs, and start the timer; return what was written, the diffs, and whether the timer ran."""
+    """Write what differs, and start the timer; return what was written, the diffs, and whether the rest was done."""
     differing: dict[Path, tuple[str, str]] = {}
     for path, text in _files(module).items():
         before = path.read_text(encoding="utf-8") if path.is_file() else ""
         if before != text or not is_ours(path, 0o644):
             differing[path] = (before, text)
+    # An earlier run may have ended after any step. The report comes last: one that is newer than the files it was made
+    # with, by units that systemd has read, says that nothing is left to do.
+    done = _is_done(module)
     # Two answers, one for each question; a timer that is enabled and stopped would come with the next boot only.
     active = all(
         module.run_command(["systemctl", word, f"{NAME}.timer"])[0] == 0 for word in ("is-enabled", "is-active")
     )
-    if not module.check_mode and (differing or not active):
+    complete = active and done
+    if not module.check_mode and (differing or not complete):
         for path, (_before, text) in differing.items():
             path.parent.mkdir(mode=0o755, parents=True, exist_ok=True)
             write_atomically(path, text, 0o644)
@@ -196,7 +200,19 @@ def _run(module: AnsibleModule) -> tuple[list[str], list[dict[str, str]], bool]:
         {"before_header": str(path), "after_header": str(path), "before": before, "after": text}
         for path, (before, text) in differing.items()
     ]
-    return [str(path) for path in differing], diffs, active
+    return [str(path) for path in differing], diffs, complete
+
+
+def _is_done(module: AnsibleModule) -> bool:
+    """Tell whether a report was made with the files as they are, and systemd has read them."""
+    command = ["systemctl", "show", "--property=NeedDaemonReload", "--", f"{NAME}.service", f"{NAME}.timer"]
+    status, said, _errors = module.run_command(command)
+    try:
+        report = Path(module.params["output"]).stat().st_mtime
+        newest = max(path.stat().st_mtime for path in _files(module))
+    except FileNotFoundError:
+        return False
+    return status == 0 and "NeedDaemonReload=yes" not in said and report >= newest
 
 
 if __name__ == "__main__":

@@ -140,10 +140,10 @@ from ansible_collections.linkrift.platform.plugins.module_utils._allowlist impor
     check_networks,
     metrics,
     read_time,
-    write_time,
 )
 from ansible_collections.linkrift.platform.plugins.module_utils._certificates import (
     CertificateError,
+    iso,
     now_utc,
 )
 from ansible_collections.linkrift.platform.plugins.module_utils._haproxy import Haproxy, HaproxyError, Socket
@@ -192,7 +192,7 @@ def _run(module: AnsibleModule) -> dict[str, Any]:
         force=params["force"],
     )
     if module.check_mode:
-        outcome = refresh.plan(given)[0]
+        outcome = refresh.plan(given)
         written = _metrics_differ(Path(params["metrics_path"]), outcome.after)
     else:
         with exclusive(Path(params["lock_path"]), params["lock_timeout"]):
@@ -206,7 +206,7 @@ def _run(module: AnsibleModule) -> dict[str, Any]:
         )
     return {
         "changed": outcome.changed or written,
-        "as_of": write_time(outcome.after.as_of),
+        "as_of": iso(outcome.after.as_of),
         "age_days": round(age, 1),
         "stale": age > params["max_age"],
         "kept_newer": outcome.kept_newer,

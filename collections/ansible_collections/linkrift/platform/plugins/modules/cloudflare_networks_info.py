@@ -80,9 +80,8 @@ from ansible_collections.linkrift.platform.plugins.module_utils._allowlist impor
     AllowlistError,
     check_networks,
     lines_of,
-    write_time,
 )
-from ansible_collections.linkrift.platform.plugins.module_utils._certificates import now_utc
+from ansible_collections.linkrift.platform.plugins.module_utils._certificates import iso, now_utc
 
 
 def main() -> None:
@@ -111,9 +110,7 @@ def main() -> None:
         networks = check_networks(lines)
     except AllowlistError as error:
         module.fail_json(msg=f"{' '.join(module.params['urls'])}: {error}")
-    module.exit_json(
-        changed=False, networks=networks, as_of=write_time(now_utc()), source=" ".join(module.params["urls"])
-    )
+    module.exit_json(changed=False, networks=networks, as_of=iso(now_utc()), source=" ".join(module.params["urls"]))
 
 
 def _fetch(url: str, timeout: int, ca_path: str | None) -> str:

@@ -27,7 +27,8 @@ options:
     type: path
     required: true
   certificate:
-    description: The certificate with its chain, as PEM content.
+    description:
+      - The certificate with its chain, as PEM content. This, O(certificate_path) or O(placeholder) is needed.
     type: str
   private_key:
     description: The certificate's key, as PEM content.
@@ -182,9 +183,13 @@ def main() -> None:
         },
         required_together=[("certificate", "private_key"), ("certificate_path", "private_key_path")],
         mutually_exclusive=[("certificate", "certificate_path")],
-        required_one_of=[("certificate", "certificate_path", "placeholder")],
         supports_check_mode=True,
     )
+    if not (module.params["certificate"] or module.params["certificate_path"] or module.params["placeholder"]):
+        module.fail_json(
+            msg="no certificate is given: set certificate and private_key (is the variable empty?), certificate_path"
+            " and private_key_path, or placeholder=true until an ACME client has one"
+        )
     try:
         result = _run(module)
     except (CertificateError, HaproxyError, OSError) as error:

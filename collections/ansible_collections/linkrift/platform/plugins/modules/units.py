@@ -13,6 +13,8 @@ author:
   - Linkrift Platform Team (@linkrift)
 description:
   - Enables and starts, or disables and stops, each unit that is not as wished. One question to systemd serves for all.
+  - A unit that runs and has not read one of its files since it was changed is restarted or reloaded, whichever run
+    changed that file. systemd reads unit files again where they were changed.
   - A unit whose conditions this host does not meet, such as time synchronisation in a container, counts as it is.
 attributes:
   check_mode:
@@ -43,6 +45,18 @@ options:
         type: str
         choices: ["on", "off"]
         default: "on"
+      restart_for:
+        description:
+          - Files that the unit's program reads only when it starts. One that is not there is left out.
+        type: list
+        elements: path
+        default: []
+      reload_for:
+        description:
+          - Files that it also reads with a reload.
+        type: list
+        elements: path
+        default: []
 """
 
 EXAMPLES = r"""
@@ -51,6 +65,11 @@ EXAMPLES = r"""
     units:
       - {name: fail2ban.service}
       - {name: apt-daily-upgrade.timer}
+
+- name: Have a daemon run with the settings that it has now
+  linkrift.platform.units:
+    units:
+      - {name: clickhouse-server.service, restart_for: [/etc/clickhouse-server/config.d/linkrift.xml]}
 """
 
 RETURN = r"""
@@ -65,7 +84,13 @@ changes:
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.linkrift.platform.plugins.module_utils._systemd import run_command
-from ansible_collections.linkrift.platform.plugins.module_utils._unit_states import UnitsError, apply, compare, look
+from ansible_collections.linkrift.platform.plugins.module_utils._unit_states import (
+    Reads,
+    UnitsError,
+    apply,
+    compare,
+    look,
+)
 
 
 def main() -> None:
@@ -79,15 +104,21 @@ def main() -> None:
                 "options": {
                     "name": {"type": "str", "required": True},
                     "state": {"type": "str", "choices": ["on", "off"], "default": "on"},
+                    "restart_for": {"type": "list", "elements": "path", "default": []},
+                    "reload_for": {"type": "list", "elements": "path", "default": []},
                 },
             }
         },
         supports_check_mode=True,
     )
     wanted = {entry["name"]: entry["state"] == "on" for entry in module.params["units"]}
+    reads = {
+        entry["name"]: Reads(tuple(entry["restart_for"]), tuple(entry["reload_for"]))
+        for entry in module.params["units"]
+    }
     try:
         found = look(list(wanted), run_command)
-        steps = compare(wanted, found, missing_is_fine=module.check_mode)
+        steps = compare(wanted, found, missing_is_fine=module.check_mode, reads=reads)
         if not module.check_mode:
             apply(steps, run_command)
     except (UnitsError, TimeoutError, OSError) as error:

@@ -119,7 +119,7 @@ class FakeHaproxy:
     def certificate(self, path: str) -> LoadedCertificate | None:
         """See Haproxy."""
         self._ask()
-        return LoadedCertificate("01", fingerprint(self.loaded[path])) if path in self.loaded else None
+        return LoadedCertificate(fingerprint(self.loaded[path])) if path in self.loaded else None
 
     def load_certificate(self, path: str, pem: str) -> None:
         """See Haproxy."""

@@ -129,7 +129,7 @@ def test_first_list_of_a_host_without_haproxy(tmp_path: Path) -> None:
 
 def test_newer_list_reaches_haproxy_without_a_reload(world: World) -> None:
     given = make([FOUR[0], "192.0.2.0/24", *SIX], "2026-02-01")
-    foreseen = world.refresh().plan(given)[0]
+    foreseen = world.refresh().plan(given)
     assert (foreseen.changed, foreseen.added, foreseen.removed) == (True, ["192.0.2.0/24"], ["198.51.100.0/24"])
     outcome = world.refresh().apply(given)
     assert (outcome, world.reloads) == (foreseen, 0)

@@ -8,6 +8,7 @@ import datetime
 import json
 import runpy
 import stat
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -327,6 +328,28 @@ def test_module_makes_a_placeholder_where_nothing_useful_is(run: Run, module_wor
     assert (result["changed"], result["placeholder"], result["diff"]["before"]) == (True, True, "")
 
 
+@pytest.mark.parametrize("given", [{}, {"certificate": "", "private_key": ""}])
+def test_module_without_a_certificate_makes_no_placeholder(
+    run: Run, module_world: World, tmp_path: Path, given: dict[str, Any]
+) -> None:
+    before = module_world.path.read_text()
+    result = run(
+        haproxy_certificate,
+        path=str(module_world.path),
+        names=["go.example.com"],
+        lock_path=str(tmp_path / "lock"),
+        **given,
+    )
+    assert result["failed"]
+    assert "set certificate and private_key" in result["msg"]
+    assert module_world.path.read_text() == before
+
+
+def test_placeholder_for_nobody_is_refused() -> None:
+    with pytest.raises(CertificateError, match="needs names"):
+        make_placeholder([])
+
+
 def test_module_takes_what_a_client_got(run: Run, module_world: World, tmp_path: Path) -> None:
     made = make()
     (tmp_path / "fullchain.pem").write_text(made.pem)
@@ -363,8 +386,21 @@ def test_programs_that_refuse_are_quoted(tmp_path: Path) -> None:
         _haproxy_certificate.check_with(str(refuses))(tmp_path / "x")
     with pytest.raises(CertificateError, match="failed: no such key"):
         _haproxy_certificate.reload_with(str(refuses))()
+    with pytest.raises(CertificateError, match="is its package installed"):
+        _haproxy_certificate.check_with(str(tmp_path / "missing"))(tmp_path / "x")
     _haproxy_certificate.check_with("/bin/true")(tmp_path / "x")
     _haproxy_certificate.reload_with("/bin/true")()
+
+
+def test_programs_that_hang_are_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def hang(command: list[str], **_options: object) -> None:
+        raise subprocess.TimeoutExpired(command, 30)
+
+    monkeypatch.setattr(subprocess, "run", hang)
+    with pytest.raises(CertificateError, match="haproxy -c -f /dev/stdin did not end within 30 s"):
+        _haproxy_certificate.check_with("haproxy")(tmp_path / "x")
+    with pytest.raises(CertificateError, match="systemctl reload did not end within 60 s"):
+        _haproxy_certificate.reload_with("systemctl", "reload")()
 
 
 def test_info_answers_for_files_and_texts(run: Run, tmp_path: Path) -> None:
@@ -404,8 +440,14 @@ def test_metrics_are_what_prometheus_reads(tmp_path: Path, capsys: pytest.Captur
 
 SYSTEMCTL = """\
 #!/bin/sh
-echo "$*" >> "$(dirname "$0")/calls"
-case "$1" in is-*) test -e "$(dirname "$0")/active" ;; enable) touch "$(dirname "$0")/active" ;; esac
+cd "$(dirname "$0")" && echo "$*" >> calls
+case "$1" in
+    is-*) test -e active ;;
+    enable) touch active ;;
+    start) test ! -e dies && touch textfiles/out.prom ;;
+    show) echo "NeedDaemonReload=no\n\nNeedDaemonReload=$(test -e stale && echo yes || echo no)" ;;
+    daemon-reload) rm -f stale ;;
+esac
 """
 
 
@@ -434,6 +476,16 @@ def test_metrics_module_installs_once(run: Run, tmp_path: Path, monkeypatch: pyt
     (tmp_path / "active").unlink()
     assert run(certificate_metrics, **given)["changed"]
     assert "start linkrift-certificates.service" in (tmp_path / "calls").read_text()
+    assert not run(certificate_metrics, **given)["changed"]
+    # A run that died before systemd had read the units, or before the first report, is made good.
+    (tmp_path / "stale").touch()
+    assert run(certificate_metrics, **given)["changed"]
+    assert not (tmp_path / "stale").exists()
+    (tmp_path / "dies").touch()
+    assert run(certificate_metrics, **given | {"paths": ["/etc/redis/*.pem"]})["failed"]
+    (tmp_path / "dies").unlink()
+    assert run(certificate_metrics, **given | {"paths": ["/etc/redis/*.pem"]})["changed"]
+    assert not run(certificate_metrics, **given | {"paths": ["/etc/redis/*.pem"]})["changed"]
     assert "no absolute path" in run(certificate_metrics, **given | {"paths": ["/etc/a b"]})["msg"]
 
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
 from ansible_collections.linkrift.platform.plugins.module_utils._systemd import Completed
 from ansible_collections.linkrift.platform.plugins.module_utils._unit_states import (
+    Reads,
     Step,
     UnitsError,
     UnitState,
     apply,
     compare,
     look,
+    unread,
 )
 
 RUNNING = UnitState(there=True, masked=False, running=True, enabled=True, waived=False)
@@ -94,3 +98,71 @@ def test_a_step_that_fails_is_said() -> None:
     with pytest.raises(UnitsError, match=r"systemctl start x\.service: no such thing"):
         apply([Step("x.service", "enable"), Step("x.service", "start")], run)
     assert calls[0] == ["systemctl", "enable", "--", "x.service"]
+
+
+READER = """\
+Id=a.service
+LoadState=loaded
+ActiveState=active
+UnitFileState=enabled
+ConditionResult=yes
+ConditionTimestampMonotonic=1
+NeedDaemonReload=yes
+ExecMainStartTimestampMonotonic=5000000
+StateChangeTimestampMonotonic=9000000
+ReloadResult={result}
+"""
+
+
+@pytest.mark.parametrize(
+    ("result", "modified", "restart_for", "reload_for"),
+    [
+        ("success", 1004.0, "", ""),
+        ("success", 1008.0, "restart", ""),
+        ("success", 1010.0, "restart", "reload"),
+        # A reload that failed has read nothing.
+        ("exit-code", 1008.0, "restart", "reload"),
+    ],
+)
+def test_files_that_were_changed_since_they_were_read(
+    tmp_path: Path, result: str, modified: float, restart_for: str, reload_for: str
+) -> None:
+    show = Completed(0, READER.format(result=result), "")
+    state = look(["a.service"], lambda *_: show, lambda: 1000.0)["a.service"]
+    settings = tmp_path / "settings"
+    # One that is not there was not read, and need not be.
+    assert unread(state, Reads((str(settings),), (str(settings),))) == ""
+    settings.touch()
+    os.utime(settings, (modified, modified))
+    assert unread(state, Reads(files=(str(settings),))) == restart_for
+    assert unread(state, Reads(reloaded_files=(str(settings),))) == reload_for
+    steps = compare(
+        {"a.service": True},
+        {"a.service": state},
+        missing_is_fine=False,
+        reads={"a.service": Reads(files=(str(settings),))},
+    )
+    assert [step.verb for step in steps] == ["daemon-reload", *([restart_for] if restart_for else [])]
+
+
+def test_what_is_started_now_reads_everything(tmp_path: Path) -> None:
+    (tmp_path / "settings").touch()
+    reads = {"x.service": Reads(files=(str(tmp_path / "settings"),))}
+    steps = compare({"x.service": True}, {"x.service": STOPPED}, missing_is_fine=False, reads=reads)
+    assert [step.verb for step in steps] == ["enable", "start"]
+
+
+def test_unit_files_are_read_again_for_all_units_at_once() -> None:
+    stale = UnitState(there=True, masked=False, running=True, enabled=True, waived=False, stale=True)
+    steps = compare(
+        {"x.service": True, "y.service": True}, {"x.service": stale, "y.service": stale}, missing_is_fine=False
+    )
+    assert [step.verb for step in steps] == ["daemon-reload"]
+    calls: list[Sequence[str]] = []
+
+    def run(command: Sequence[str], deadline: float) -> Completed:
+        calls.append(command)
+        return Completed(0, "", "")
+
+    apply(steps, run)
+    assert calls == [["systemctl", "daemon-reload"]]
