@@ -12,9 +12,11 @@ from pathlib import Path
 from ansible_collections.linkrift.platform.plugins.module_utils._systemd import Runner
 
 _PROPERTIES = (
-    "Id,Names,LoadState,ActiveState,UnitFileState,ConditionResult,ConditionTimestampMonotonic,NeedDaemonReload,"
+    "LoadState,ActiveState,UnitFileState,ConditionResult,ConditionTimestampMonotonic,NeedDaemonReload,"
     "ExecMainStartTimestampMonotonic,StateChangeTimestampMonotonic,ReloadResult"
 )
+# What `systemctl enable` and `disable` leave as it is.
+_FIXED = ("static", "alias", "generated", "indirect")
 _VERBS = {
     "enable": "enabled",
     "disable": "disabled",
@@ -41,6 +43,8 @@ class UnitState:
     enabled: bool
     waived: bool
     """Its conditions were looked at and do not hold on this host: to start it does nothing."""
+    fixed: bool = False
+    """It can neither be enabled nor disabled: other units start it, or a program made it."""
     stale: bool = False
     """systemd has not read its files since they were changed."""
     started: float = 0.0
@@ -111,7 +115,8 @@ def _state(block: Mapping[str, str], offset: float) -> UnitState:
         there=block["LoadState"] not in ("not-found", "error", "bad-setting"),
         masked=block["LoadState"] == "masked",
         running=block["ActiveState"] in ("active", "activating", "reloading"),
-        enabled=block["UnitFileState"] in ("enabled", "static", "alias", "generated", "indirect"),
+        enabled=block["UnitFileState"] in ("enabled", *_FIXED),
+        fixed=block["UnitFileState"] in _FIXED,
         waived=block["ConditionResult"] == "no" and block["ConditionTimestampMonotonic"] != "0",
         stale=block.get("NeedDaemonReload") == "yes",
         started=started,
@@ -173,7 +178,7 @@ def compare(
             verb = unread(state, (reads or {}).get(name, Reads()))
             steps += [Step(name, verb)] if verb else []
         else:
-            steps += [Step(name, "disable")] if state.enabled and not state.masked else []
+            steps += [Step(name, "disable")] if state.enabled and not (state.masked or state.fixed) else []
             steps += [Step(name, "stop")] if state.running else []
     return steps
 

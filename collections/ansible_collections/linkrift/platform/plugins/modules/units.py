@@ -41,7 +41,7 @@ options:
         required: true
       state:
         description:
-          - V(on) is enabled and started, V(off) is disabled and stopped.
+          - V(on) is enabled and started, V(off) is disabled and stopped. A static unit is only started or stopped.
         type: str
         choices: ["on", "off"]
         default: "on"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,6 +22,7 @@ from ansible_collections.linkrift.platform.plugins.module_utils._unit_states imp
 )
 
 RUNNING = UnitState(there=True, masked=False, running=True, enabled=True, waived=False)
+STATIC = UnitState(there=True, masked=False, running=True, enabled=True, waived=False, fixed=True)
 STOPPED = UnitState(there=True, masked=False, running=False, enabled=False, waived=False)
 MISSING = UnitState(there=False, masked=False, running=False, enabled=False, waived=False)
 
@@ -59,6 +61,12 @@ def test_the_answer_of_systemd() -> None:
         look(["a.service"], lambda *_: Completed(1, "", "no bus"))
 
 
+@pytest.mark.parametrize("state", ["static", "alias", "generated", "indirect"])
+def test_a_unit_that_cannot_be_disabled(state: str) -> None:
+    block = SHOW.partition("\n\n")[0].replace("UnitFileState=enabled", f"UnitFileState={state}")
+    assert look(["a.service"], lambda *_: Completed(0, block, ""))["a.service"] == STATIC
+
+
 @pytest.mark.parametrize(
     ("on", "state", "verbs"),
     [
@@ -72,6 +80,10 @@ def test_the_answer_of_systemd() -> None:
         # A container does not keep its own time.
         (True, UnitState(there=True, masked=False, running=False, enabled=True, waived=True), []),
         (False, RUNNING, ["disable", "stop"]),
+        # To disable a static unit does nothing, so that it would be done at every run.
+        (False, STATIC, ["stop"]),
+        (False, replace(STATIC, running=False), []),
+        (True, replace(STATIC, running=False), ["start"]),
         (False, STOPPED, []),
         (False, MISSING, []),
     ],
