@@ -200,9 +200,9 @@ def test_rolling_never_moves_all_that_serve() -> None:
     assert planned(facts, batch="34%")["stages"][0]["batches"] == [["app1", "app2"], ["app3"]]
     assert planned(facts, batch="33%")["stages"][0]["batches"] == [["app1"], ["app2"], ["app3"]]
     # Those that do not serve are no reserve.
-    facts["app1"]["services"]["redirect"]["drained"] = True
+    facts["app3"]["services"]["redirect"]["drained"] = True
     facts["app4"] = host(service(None))
-    assert planned(facts, batch=4)["stages"][0]["batches"] == [["app1", "app2"], ["app3", "app4"]]
+    assert planned(facts, batch=4)["stages"][0]["batches"] == [["app1"], ["app2", "app3", "app4"]]
 
 
 @pytest.mark.parametrize(
