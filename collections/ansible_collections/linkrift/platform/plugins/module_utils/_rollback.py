@@ -98,15 +98,17 @@ def target(
 
 
 def _course(facts: Mapping[str, Mapping[str, Any] | None], service: str) -> list[tuple[str, str]]:
-    """Return time and release of all that became live and was good, on any host, oldest first."""
+    """Return time and release of all that became live and was good, on any host, oldest first.
+
+    What was undone on one host later is good on none.
+    """
     entries = sorted(
         (str(entry["time"]), str(entry["release"]))
         for host in facts.values()
         for entry in _state(host, service).get("history") or ()
     )
-    newest = {release: time for time, release in entries}
     undone = _undone(facts, service)
-    return [(time, release) for time, release in entries if undone.get(release, "") <= newest[release]]
+    return [(time, release) for time, release in entries if undone.get(release, "") <= time]
 
 
 def _undone(facts: Mapping[str, Mapping[str, Any] | None], service: str) -> dict[str, str]:

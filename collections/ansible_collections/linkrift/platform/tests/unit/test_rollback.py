@@ -78,6 +78,12 @@ def test_what_was_undone_on_one_host_is_undone() -> None:
     assert back(facts, C) == A
     with pytest.raises(AnsibleFilterError, match="it was undone"):
         back(facts, C, wished=B)
+    facts = {
+        "app1": host((1, A), (6, C), undone={B: 5}),
+        "app2": host((1, A), (3, B), (6, C)),
+        "app3": host(undone={B: 2}),
+    }
+    assert back(facts, C) == A, "the last time counts"
     again = {"app1": host((1, A), (4, C), undone={B: 3}), "app2": host((1, A), (4, B), (5, C))}
     assert back(again, C) == B, "it was good since"
 
