@@ -23,7 +23,7 @@ from ansible_collections.linkrift.platform.plugins.module_utils._release_use imp
     releases_on,
 )
 from ansible_collections.linkrift.platform.plugins.module_utils._slot import slot_facts
-from ansible_collections.linkrift.platform.plugins.module_utils._slot_state import Host, survey
+from ansible_collections.linkrift.platform.plugins.module_utils._slot_state import Host, ServiceView, survey
 from ansible_collections.linkrift.platform.plugins.module_utils._systemd import SystemdError
 from ansible_collections.linkrift.platform.plugins.module_utils._timers import cooling_timer, due_times
 
@@ -54,7 +54,7 @@ def release_facts(layout: Layout) -> list[dict[str, Any]]:
 
 
 def service_facts(
-    layout: Layout, services: Sequence[str] = SERVICES, make_host: Callable[..., Host] = Host
+    layout: Layout, services: Sequence[str] = SERVICES, make_host: Callable[..., Host] = Host, *, health: bool = False
 ) -> tuple[dict[str, dict[str, Any]], list[str]]:
     """Return what each service's slots do, and warnings where that could not be found out.
 
@@ -62,6 +62,7 @@ def service_facts(
         layout: the host.
         services: names of services.
         make_host: gives access to a service on a host.
+        health: ask each live slot for its health, too.
     """
     facts: dict[str, dict[str, Any]] = {}
     warnings: list[str] = []
@@ -69,6 +70,7 @@ def service_facts(
         host = make_host(service, layout)
         live = None
         drained = False
+        answer = None
         slots: dict[str, Any] = {}
         try:
             view = survey(host)
@@ -76,6 +78,7 @@ def service_facts(
             slots = {slot: {**slot_facts(host, found), "warm_until": until[slot]} for slot, found in view.slots.items()}
             live = view.live.slot if view.live else None
             drained = view.drained
+            answer = _health(host, view) if health else None
         except (SystemdError, OSError) as error:
             warnings.append(f"the slots of {service} cannot be looked at: {error}")
         facts[service] = {
@@ -83,6 +86,7 @@ def service_facts(
             "drained": drained,
             "slots": slots,
             "current": linked_release(layout.current_link(service)),
+            "health": answer,
             **ledger_facts(layout, service),
         }
     return facts, warnings
@@ -104,3 +108,12 @@ def _warm_until(host: Host) -> dict[str, int | None]:
     timers = {slot: cooling_timer(host.service, slot) for slot in SLOTS}
     due = due_times(host.systemd, list(timers.values()), host.clock)
     return {slot: due.get(timer) for slot, timer in timers.items()}
+
+
+def _health(host: Host, view: ServiceView) -> dict[str, Any] | None:
+    """Return what the live slot says of its health; None when nothing is live."""
+    if view.live is None:
+        return None
+    answer = host.ask(view.live.slot, "/health", view.live.variables)
+    said = {name: str(answer.body.get(name, "")) for name in ("status", "version")}
+    return {"code": answer.status, **said, "error": answer.error}

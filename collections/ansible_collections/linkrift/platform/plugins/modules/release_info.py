@@ -31,6 +31,10 @@ options:
     elements: str
     choices: [api, redirect, worker]
     default: [api, redirect, worker]
+  health:
+    description: Ask each live slot for its health, too, on the host itself.
+    type: bool
+    default: false
 seealso:
   - module: linkrift.platform.release
   - module: linkrift.platform.slot
@@ -82,6 +86,7 @@ services:
       epoch), or V(null).
     - Of the ledger, C(history) has what was live and good, oldest first (at most the newest 100); C(undone) has the
       releases that were undone and not good since, with the time; C(last) is the newest entry of any kind, or V(null).
+    - C(health) is what the live slot answered (C(code) is that of HTTP), or V(null) when nobody asked or nothing is live.
   returned: always
   type: dict
   sample:
@@ -96,6 +101,7 @@ services:
         green:
           {state: idle, release: null, active: false, enabled: false, admitted: false, config_digest: null, port: 8180,
            warm_until: null}
+      health: {code: 200, status: ok, version: 1.4.0+3f9c2a71b0de, error: ""}
       history:
         - {time: "2026-01-31T12:00:00.000Z", release: 1.4.0+3f9c2a71b0de, slot: blue}
       undone: {}
@@ -115,13 +121,14 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "services": {"type": "list", "elements": "str", "choices": list(SERVICES), "default": list(SERVICES)},
+            "health": {"type": "bool", "default": False},
         },
         supports_check_mode=True,
     )
     layout = Layout()
     try:
         releases = release_facts(layout)
-        services, warnings = service_facts(layout, module.params["services"])
+        services, warnings = service_facts(layout, module.params["services"], health=module.params["health"])
     except OSError as error:
         module.fail_json(msg=f"the host cannot be looked at: {error}")
     for warning in warnings:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from ansible_collections.linkrift.platform.plugins.module_utils._gate import Answer
 from ansible_collections.linkrift.platform.plugins.module_utils._paths import SERVICES, SLOTS, Layout, append_ledger
 from ansible_collections.linkrift.platform.plugins.module_utils._release_facts import (
     HISTORY,
@@ -63,7 +64,7 @@ def test_a_bare_host_has_nothing(tmp_path: Path) -> None:
 def test_a_host_without_systemd_is_a_warning(tmp_path: Path) -> None:
     facts, warnings = service_facts(Layout(tmp_path), ["api"], hosts(working=False))
     ledger = {"history": [], "undone": {}, "last": None}
-    assert facts == {"api": {"live": None, "drained": False, "slots": {}, "current": None, **ledger}}
+    assert facts == {"api": {"live": None, "drained": False, "slots": {}, "current": None, "health": None, **ledger}}
     assert "the slots of api cannot be looked at" in warnings[0]
 
 
@@ -146,3 +147,26 @@ def test_an_answer_stays_small_when_the_ledger_does_not(tmp_path: Path) -> None:
     facts, _dummy = service_facts(layout, ["api"], hosts())
     assert len(facts["api"]["history"]) == HISTORY
     assert facts["api"]["history"][-1]["time"].endswith(f"{HISTORY + 4:03}Z")
+
+
+def test_how_the_live_slot_is(tmp_path: Path) -> None:
+    layout = Layout(tmp_path)
+    asked: list[tuple[str, str]] = []
+
+    class Answering(Host):
+        def ask(self, slot: str, path: str, variables: Any) -> Answer:
+            asked.append((slot, path))
+            return Answer(200, {"status": "ok", "version": A, "checks": {}})
+
+    def make(service: str, layout: Layout) -> Host:
+        return Answering(service, layout, hosts()(service, layout).systemd)
+
+    facts, _dummy = service_facts(layout, ["api"], make, health=True)
+    assert (facts["api"]["health"], asked) == (None, []), "nothing is live"
+    use(layout, "api", "green", A)
+    (layout.base / "api/live").symlink_to("green")
+    facts, _dummy = service_facts(layout, ["api"], make, health=True)
+    assert facts["api"]["health"] == {"code": 200, "status": "ok", "version": A, "error": ""}
+    assert asked == [("green", "/health")]
+    facts, _dummy = service_facts(layout, ["api"], make)
+    assert (facts["api"]["health"], len(asked)) == (None, 1), "only when somebody wants to know"

@@ -52,7 +52,7 @@ def test_release(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert (installed["changed"], installed["schema_level"]) == (True, 1)
     assert "not everything could be compiled" in str(installed["warnings"])
     assert not call(release, **arguments)["changed"]
-    found = call(release_info)
+    found = call(release_info, health=True)
     assert [entry["id"] for entry in found["releases"]] == [bundle.release]
     assert set(found["services"]) == {"api", "redirect", "worker"}
     assert call(release, state="absent", id=bundle.release)["changed"]
