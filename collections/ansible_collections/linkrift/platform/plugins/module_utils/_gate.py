@@ -8,7 +8,7 @@ import http.client
 import json
 import ssl
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -88,8 +88,29 @@ class _TlsConnection(http.client.HTTPConnection):
         self.sock = self._context.wrap_socket(self.sock, server_hostname=self._name)
 
 
-def ask(address: str, port: int, path: str, timeout: float, identity: Identity | None = None) -> Answer:
-    """Ask a slot over HTTP, or over TLS.
+@dataclass(frozen=True)
+class Response:
+    """What came back over HTTP, or why nothing did.
+
+    Attributes:
+        headers: by their names in small letters.
+    """
+
+    status: int | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    content: bytes = b""
+    error: str = ""
+
+
+def fetch(
+    address: str,
+    port: int,
+    path: str,
+    timeout: float,
+    identity: Identity | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """Send a GET request over HTTP, or over TLS.
 
     Args:
         address: IP address or name.
@@ -97,26 +118,41 @@ def ask(address: str, port: int, path: str, timeout: float, identity: Identity |
         path: of the request.
         timeout: seconds for the whole exchange.
         identity: what the slot must prove; None: it speaks plain HTTP.
+        headers: more headers.
     """
     end = time.monotonic() + timeout
     connection = http.client.HTTPConnection(address, port, timeout=timeout)
     try:
         if identity:
             connection = _TlsConnection(address, port, timeout, identity)
-        connection.request("GET", path, headers={"Accept": "application/json", "Connection": "close"})
+        connection.request(
+            "GET", path, headers={"Accept": "application/json", "Connection": "close", **(headers or {})}
+        )
         response = connection.getresponse()
         content = b""
         while chunk := response.read1(_LARGEST_ANSWER):
             content += chunk
             if len(content) > _LARGEST_ANSWER:
-                return Answer(response.status, error=f"the answer is larger than {_LARGEST_ANSWER} bytes")
+                return Response(response.status, error=f"the answer is larger than {_LARGEST_ANSWER} bytes")
             if time.monotonic() > end:
-                return Answer(response.status, error=f"the answer took longer than {timeout:g} s")
+                return Response(response.status, error=f"the answer took longer than {timeout:g} s")
     except (OSError, UnicodeDecodeError, http.client.HTTPException) as error:
-        return Answer(error=f"{type(error).__name__}: {error}")
+        return Response(error=f"{type(error).__name__}: {error}")
     finally:
         connection.close()
-    return _parsed(response.status, content)
+    return Response(response.status, {name.lower(): value for name, value in response.getheaders()}, content)
+
+
+def ask(address: str, port: int, path: str, timeout: float, identity: Identity | None = None) -> Answer:
+    """Ask a slot for JSON; the arguments are those of `fetch`."""
+    return read(fetch(address, port, path, timeout, identity))
+
+
+def read(response: Response) -> Answer:
+    """Read the JSON object that came back."""
+    if response.error or response.status is None:
+        return Answer(response.status, error=response.error)
+    return _parsed(response.status, response.content)
 
 
 def _parsed(status: int, content: bytes) -> Answer:
@@ -148,7 +184,7 @@ class GateResult:
 
     name: str
     verdict: str = "inconclusive"
-    """`pass`, `fail`, or `inconclusive` when nothing could be learnt; only `pass` lets the next step happen."""
+    """`pass`, `fail`, `inconclusive` when nothing could be learnt, or `skipped` for the reason that is given."""
     reason: str = ""
     required: int = 1
     successes: int = 0
@@ -157,11 +193,15 @@ class GateResult:
     seconds: float = 0.0
     deadline: float = 0.0
     last: Answer | None = None
+    figures: Mapping[str, float] = field(default_factory=dict)
+    """What was measured, by name and unit."""
+    lines: Sequence[str] = ()
+    """What the slot wrote, where that is what counts: evidence, which may need masking."""
 
     @property
     def passed(self) -> bool:
         """The next step may happen."""
-        return self.verdict == "pass"
+        return self.verdict in ("pass", "skipped")
 
     def as_dict(self) -> dict[str, Any]:
         """Return it for results, without the last answer, which is evidence and may need masking."""
@@ -174,6 +214,7 @@ class GateResult:
             "answers": self.answers,
             "seconds": round(self.seconds, 3),
             "deadline": round(self.deadline, 3),
+            **({"figures": dict(self.figures)} if self.figures else {}),
         }
 
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
+from ansible_collections.linkrift.platform.plugins.module_utils import _slot_gates as gates
 from ansible_collections.linkrift.platform.plugins.module_utils import _slot_steps as steps
 from ansible_collections.linkrift.platform.plugins.module_utils._gate import GateResult
 from ansible_collections.linkrift.platform.plugins.module_utils._ledger import is_recorded, record
@@ -136,16 +137,31 @@ def candidate(host: Host, release: str, slot: str | None = None, *, check: bool 
         outcome.message = f"{release} would be started in {target.slot}" if done.changed else "it runs already"
         return outcome
     if not reason:
-        left = max(host.gates.deadline - (host.clock.monotonic() - started), host.gates.timeout)
-        gate = steps.await_ready(host, survey(host)[target.slot], release, left)
-        outcome.gates.append(gate)
-        reason = "" if gate.passed else gate.reason
+        left = host.gates.deadline - (host.clock.monotonic() - started)
+        reason = _prove_candidate(outcome, survey(host)[target.slot], release, left, since)
     if reason:
         _abandon(outcome, release, former, since, reason)
     view = survey(host)[target.slot]
-    _note(done, view, "candidate", ["process", "ready", "version"])
-    outcome.message = f"{release} is up in {target.slot} and passed its gate"
+    passed = [gate.name for gate in outcome.gates if gate.verdict == "pass"]
+    _note(done, view, "candidate", ["process", "version", *passed])
+    outcome.message = f"{release} is up in {target.slot} and passed its gates"
+    skipped = [f"{gate.name} was skipped: {gate.reason}" for gate in outcome.gates if gate.verdict == "skipped"]
+    if skipped:
+        outcome.message += f" ({'; '.join(skipped)})"
     return outcome
+
+
+def _prove_candidate(outcome: Outcome, view: SlotView, release: str, deadline: float, since: float) -> str:
+    """Run the gates of a candidate; return why it did not pass, or an empty text.
+
+    What it complained of counts from its start on, even if an earlier run started it. Visitors may have been on one
+    that is admitted: there, what counts is what it says now.
+    """
+    host = outcome.host
+    heard_since = since if view.admitted else gates.began(host, view)
+    outcome.gates.extend(gates.prove(host, view, release, deadline, since=heard_since))
+    last = outcome.gates[-1]
+    return "" if last.passed else last.reason
 
 
 def _make_room(host: Host, done: steps.Record, live: SlotView | None, target: SlotView) -> None:
@@ -170,8 +186,7 @@ def _abandon(outcome: Outcome, release: str, former: steps.Former, since: float,
     standing = f"{live.slot} ({live.release}) is live as before" if live else "nothing is live yet"
     undo = []
     with steps.evidence(host, slot, since) as found:
-        if outcome.gates and outcome.gates[-1].last:
-            found["answer"] = outcome.gates[-1].last.as_dict()
+        steps.show_last(found, outcome.gates)
         if view.admitted:
             left = f"The slot stays as it is, since it is admitted; {standing}"
         else:
@@ -191,11 +206,17 @@ def _abandon(outcome: Outcome, release: str, former: steps.Former, since: float,
         f"{release} did not pass as the candidate of {host.service} in {slot}: {reason}. {left}. The evidence is in "
         "`evidence`; correct the release or its settings, and repeat this"
     )
-    raise SlotError(msg, slot=slot, evidence=found, gate=_last_gate(outcome), undo_failed=undo)
+    raise SlotError(
+        msg, slot=slot, evidence=found, gate=_last_gate(outcome), gates=_all_gates(outcome), undo_failed=undo
+    )
 
 
 def _last_gate(outcome: Outcome) -> dict[str, Any]:
     return outcome.gates[-1].as_dict() if outcome.gates else {}
+
+
+def _all_gates(outcome: Outcome) -> list[dict[str, Any]]:
+    return [gate.as_dict() for gate in outcome.gates]
 
 
 def _note(done: steps.Record, view: SlotView, action: str, passed: list[str]) -> None:
@@ -273,15 +294,15 @@ def admitted(host: Host, slot: str | None = None, release: str | None = None, *,
 
 
 def _prove_ready(outcome: Outcome, target: SlotView, since: float) -> None:
-    """Have a slot that was drained pass the gate of a candidate before it works again."""
+    """Have a slot that was drained pass the gates of a candidate before it works again."""
     host = outcome.host
-    gate = steps.await_ready(host, target, target.release or "", host.gates.deadline)
-    outcome.gates.append(gate)
+    # What it complained of while it was live, or while its host was worked on, says nothing about now.
+    outcome.gates.extend(gates.prove(host, target, target.release or "", host.gates.deadline, since=None))
+    gate = outcome.gates[-1]
     if gate.passed:
         return
     with steps.evidence(host, target.slot, since) as found:
-        if gate.last:
-            found["answer"] = gate.last.as_dict()
+        steps.show_last(found, outcome.gates)
     msg = (
         f"{target.slot} of {host.service} is not ready: {gate.reason}. It stays drained. The evidence is in "
         "`evidence`; correct what it shows, and repeat this"

@@ -15,7 +15,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ansible_collections.linkrift.platform.plugins.module_utils import _env as env
-from ansible_collections.linkrift.platform.plugins.module_utils._gate import Answer, Clock, Identity, SystemClock, ask
+from ansible_collections.linkrift.platform.plugins.module_utils._gate import (
+    Answer,
+    Clock,
+    Identity,
+    Response,
+    SystemClock,
+    ask,
+    fetch,
+)
 from ansible_collections.linkrift.platform.plugins.module_utils._paths import (
     PORTS,
     SLOTS,
@@ -46,6 +54,10 @@ class Gates:
     interval: float = 0.25
     timeout: float = 5.0
     stop_deadline: float = 90.0
+    memory_bound: float | None = None
+    """MiB that a slot's processes may have; None: nine tenths of what its unit may have."""
+    error_rate: float = 0.0
+    """Lines of level error or worse that a slot may write, a minute."""
 
 
 @dataclass
@@ -105,6 +117,11 @@ class Host:
     def ask(self, slot: str, path: str, variables: Mapping[str, str]) -> Answer:
         """Ask a slot's process, by what its environment says of where it listens."""
         return ask(self.health_address(variables), self.port(slot), path, self.gates.timeout, self.identity(variables))
+
+    def fetch(self, slot: str, path: str, variables: Mapping[str, str], headers: Mapping[str, str]) -> Response:
+        """Send a slot's process a request, as a balancer would."""
+        identity = self.identity(variables)
+        return fetch(self.health_address(variables), self.port(slot), path, self.gates.timeout, identity, headers)
 
     def health_address(self, variables: Mapping[str, str]) -> str:
         """Return the address to ask for health, for a slot that runs with these variables."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
 from pathlib import Path
@@ -334,8 +334,17 @@ def evidence(host: Host, slot: str, since: float) -> Iterator[dict[str, Any]]:
     found["journal"] = [
         env.masked(line, variables) for line in host.systemd.journal(host.unit(slot), since, JOURNAL_LINES)
     ]
-    if "answer" in found:
-        found["answer"] = env.masked_data(found["answer"], variables)
+    for name in ("answer", "errors"):
+        if name in found:
+            found[name] = env.masked_data(found[name], variables)
+
+
+def show_last(found: dict[str, Any], results: Sequence[gate.GateResult]) -> None:
+    """Add what the last gate saw to the evidence."""
+    if results and results[-1].last:
+        found["answer"] = results[-1].last.as_dict()
+    if results and results[-1].lines:
+        found["errors"] = list(results[-1].lines)
 
 
 @dataclass

@@ -4,10 +4,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
 import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 _PROPERTIES = {
     "LoadState": "load",
@@ -219,6 +222,36 @@ class Systemd:
         except (OSError, TimeoutError) as error:
             return [f"(the journal cannot be read: {error})"]
         return done.stdout.splitlines() or [f"(the journal has nothing: {done.stderr.strip() or 'no entries'})"]
+
+    def sync_journal(self) -> None:
+        """Wait until the journal has what was written a moment ago, as far as it can be had."""
+        with contextlib.suppress(OSError, TimeoutError):
+            self._run(["journalctl", "--sync"], 20)
+
+    def journal_entries(self, name: str, since: float, *filters: str) -> list[dict[str, Any]]:
+        """Return entries of a unit's journal.
+
+        Args:
+            name: unit; what systemd says about it counts, too.
+            since: seconds since the epoch.
+            filters: more arguments of journalctl.
+
+        Raises:
+            SystemdError: the journal cannot be read, so that nothing is known.
+        """
+        # Whole messages: longer ones would come without their text.
+        options = ["--no-pager", "--quiet", "--all", "--output=json", f"--since=@{int(since)}", f"--unit={name}"]
+        try:
+            done = self._run(["journalctl", *options, *filters], 60)
+        except (OSError, TimeoutError) as error:
+            msg = f"the journal of {name} cannot be read: {error}"
+            raise SystemdError(msg) from error
+        # Its status tells "nothing found" and "cannot be read" apart no better than its silence does.
+        if done.status != 0 and done.stderr.strip():
+            msg = f"the journal of {name} cannot be read: {' '.join(done.stderr.split())}"
+            raise SystemdError(msg)
+        entries = [json.loads(line) for line in done.stdout.splitlines() if line.startswith("{")]
+        return [entry for entry in entries if int(entry.get("__REALTIME_TIMESTAMP", 0)) >= since * 1_000_000]
 
     def _systemctl(self, *arguments: str, deadline: float) -> str:
         try:

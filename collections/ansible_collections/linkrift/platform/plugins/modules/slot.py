@@ -25,11 +25,15 @@ options:
   state:
     description:
       - V(candidate) pins the rendered environment for the slot, points the slot to O(release), starts it and gates it.
-        C(/health/ready) must answer 200 with that release O(successes) times in a row within O(deadline). One that does
-        not pass is stopped, the slot gets back what it had, and the result holds the evidence. When the release is live
-        already with the same settings, nothing is done and the result is about the live slot.
+        One that does not pass all gates is stopped, the slot gets back what it had, and the result holds the evidence.
+        When the release is live already with the same settings, nothing is done and the result is about the live slot.
+      - The gates of V(candidate), within O(deadline), are C(ready), C(smoke), C(memory) and C(errors). C(ready) -
+        C(/health/ready) answers 200 with that release O(successes) times in a row. C(smoke) - it answers real requests
+        O(successes) times in a row, see the notes. C(memory) - its processes have no more than O(memory_bound) in use.
+        C(errors) - since it was started, it has written no more lines of level error or worse than O(error_rate) allows
+        (of a slot that is admitted already, those since the gates began).
       - V(admitted) lets the slot work, so that its C(/health) turns from 404 to 200. A worker first has the worker in
-        the other slot pause, flush and acknowledge. A drained one first passes the gate that V(candidate) has.
+        the other slot pause, flush and acknowledge. A drained one first passes C(ready), C(smoke) and C(memory).
       - V(live) commits. The slot is the one that starts at boot, C(live) and C(current) point to it, the ledger has it.
         When it is live already but was stopped or lost its admission, it is started and admitted again. Where it is
         drained, it is started only.
@@ -89,6 +93,17 @@ options:
     description: Seconds that stopping may take; more than TimeoutStopSec of the unit.
     type: float
     default: 90
+  memory_bound:
+    description:
+      - MiB that all processes of the slot may have in use together (resident memory; what they share counts for each).
+      - By default nine tenths of C(MemoryMax) of the unit; without either, there is no bound.
+    type: float
+  error_rate:
+    description:
+      - Lines of level error or worse that the slot, or systemd about it, may write in a minute. A slot that runs for
+        less than a minute may write as many.
+    type: float
+    default: 0
   lock_deadline:
     description: Seconds to wait for another run on the same service.
     type: float
@@ -110,6 +125,14 @@ attributes:
   idempotent:
     description: A second run changes nothing.
     support: full
+notes:
+  - Smoke requests go to the slot's own port. A redirect slot must redirect C(/ping), the canary's link, to the canary's
+    target, and answer 404 to a code that no link has, which it can know from PostgreSQL only. An api slot must list the
+    canary's links for a token of 30 seconds, signed on the host with C(LINKRIFT_JWT_SECRET) of the slot's environment.
+    A worker takes no requests; its C(/health/ready) reads the columns that it writes.
+  - The canary, a link and an account that nobody can sign in to, comes with migration C(000004_canary) of the
+    application. Following it is not counted as a click. Where it is missing, the gate fails and says so. Only releases
+    that state a schema level below 4 cannot have it; C(smoke) has the verdict C(skipped) for them, with that reason.
 seealso:
   - module: linkrift.platform.release
   - module: linkrift.platform.release_info
@@ -200,8 +223,18 @@ gate:
   type: dict
   returned: success, and when a gate failed
   sample: {name: ready, verdict: pass, successes: 3, required: 3, answers: 4, seconds: 0.8, deadline: 58.9, reason: ""}
+gates:
+  description:
+    - All gates that were run, in order, as RV(gate) has them; the figures of C(memory) and C(errors) are in C(figures).
+      The verdict is C(pass), C(fail), C(inconclusive) (nothing could be learnt, so it does not pass) or C(skipped).
+  type: list
+  elements: dict
+  returned: success, and when a gate failed
+  sample:
+    - {name: memory, verdict: pass, figures: {mib: 118.2, processes: 3, bound_mib: 921.6}}
+    - {name: errors, verdict: pass, figures: {lines: 0, allowed: 0.0, minutes: 1.0}}
 evidence:
-  description: The unit's state, the last answer and the end of the journal, secrets masked.
+  description: The unit's state, the last answer, the error lines and the end of the journal, secrets masked.
   type: dict
   returned: when a gate failed
 """
@@ -230,6 +263,8 @@ ARGUMENTS: dict[str, Any] = {
     "interval": {"type": "float", "default": 0.25},
     "request_timeout": {"type": "float", "default": 5},
     "stop_deadline": {"type": "float", "default": 90},
+    "memory_bound": {"type": "float"},
+    "error_rate": {"type": "float", "default": 0},
     "lock_deadline": {"type": "float", "default": 10},
     "by": {"type": "str"},
     "force": {"type": "bool", "default": False},
@@ -273,6 +308,8 @@ def host_of(params: dict[str, Any], **parts: Any) -> Host:
             interval=params["interval"],
             timeout=params["request_timeout"],
             stop_deadline=params["stop_deadline"],
+            memory_bound=params["memory_bound"],
+            error_rate=params["error_rate"],
         ),
         **parts,
     )
@@ -310,6 +347,7 @@ def result_of(outcome: _slot.Outcome) -> dict[str, Any]:
         "settings": outcome.settings,
         "steps": outcome.record.steps,
         "gate": outcome.gates[-1].as_dict() if outcome.gates else {},
+        "gates": [gate.as_dict() for gate in outcome.gates],
         "msg": outcome.message,
         "warnings": outcome.warnings,
         "diff": {

@@ -5,17 +5,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+import os
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ansible_collections.linkrift.platform.plugins.module_utils import _env as env
-from ansible_collections.linkrift.platform.plugins.module_utils._gate import Answer
+from ansible_collections.linkrift.platform.plugins.module_utils import _smoke as smoke
+from ansible_collections.linkrift.platform.plugins.module_utils._gate import Answer, Response
 from ansible_collections.linkrift.platform.plugins.module_utils._paths import Layout, unit_name
 from ansible_collections.linkrift.platform.plugins.module_utils._slot_state import Gates, Host
 from ansible_collections.linkrift.platform.plugins.module_utils._systemd import Completed, Systemd
 
+MIB = 1024 * 1024
 OLD = "1.0.0+aaaaaaaaaaaa"
 NEW = "1.1.0+bbbbbbbbbbbb"
 SECRET = "hunter2-hunter2"
@@ -51,6 +54,24 @@ class FakeProcess:
     behaviour: str
     service: str
     answers: int = 0
+    requests: int = 0
+
+    def respond(self, path: str, headers: Mapping[str, str]) -> Response:
+        """Answer a real request."""
+        self.requests += 1
+        if self.behaviour == "answers 500":
+            return Response(500, content=f"password={SECRET} refused".encode())
+        if self.behaviour == "warms up" and self.requests < 5:
+            return Response(503)
+        items = [{"code": smoke.CANARY_CODE, "url": smoke.CANARY_TARGET}]
+        if self.behaviour == "no canary":
+            items = []
+        if self.service == "api":
+            good = headers.get("Authorization", "").startswith("Bearer ")
+            return Response(200, content=json.dumps({"items": items}).encode()) if good else Response(401)
+        if path == f"/{smoke.CANARY_CODE}" and items:
+            return Response(302, {"location": smoke.CANARY_TARGET})
+        return Response(404)
 
     def answer(self, path: str) -> Answer:
         self.answers += 1
@@ -92,8 +113,14 @@ class FakeSystem:
     """Units that go on whatever they are told."""
     loads: dict[str, str] = field(default_factory=dict)
     stale: bool = False
+    entries: list[dict[str, Any]] = field(default_factory=list)
+    """What the journal has as JSON, whatever it is asked for."""
+    journal_error: str = ""
 
     def __call__(self, command: Sequence[str], deadline: float) -> Completed:
+        if command[0] == "journalctl" and "--output=json" in command:
+            lines = "".join(f"{json.dumps(entry)}\n" for entry in self.entries)
+            return Completed(1 if self.journal_error or not lines else 0, lines, self.journal_error)
         if command[0] == "journalctl":
             return Completed(0, f"started\nconnecting with password {SECRET}\n", "")
         verb, name = command[2], command[-1]
@@ -115,6 +142,7 @@ class FakeSystem:
         state = self.states.get(name, "inactive")
         sub = {"active": "running", "inactive": "dead", "failed": "failed", "activating": "auto-restart"}[state]
         lines = {
+            "Id": name,
             "LoadState": self.loads.get(name, "loaded" if there else "not-found"),
             "ActiveState": state,
             "SubState": sub,
@@ -123,6 +151,8 @@ class FakeSystem:
             "MainPID": "42" if state == "active" else "0",
             "ExecMainStatus": "78" if state in ("failed", "activating") else "0",
             "NeedDaemonReload": "yes" if self.stale else "no",
+            "ExecMainStartTimestampMonotonic": "1000000000",
+            "MemoryMax": str(1024 * MIB),
         }
         return Completed(0, "".join(f"{key}={value}\n" for key, value in lines.items()), "")
 
@@ -142,6 +172,9 @@ class FakeSystem:
             raise TimeoutError(msg)
         self.processes[name] = FakeProcess(release, variables, behaviour, service)
         self.states[name] = "active"
+        self.use_memory(name, 950 if behaviour == "fat" else 100)
+        if behaviour == "complains":
+            self.complain("cannot do this")
         return Completed(0, "", "")
 
     def _stop(self, name: str) -> Completed:
@@ -167,6 +200,27 @@ class FakeSystem:
         if self.states.get(name) == "failed":
             self.states[name] = "inactive"
         return Completed(0, "", "")
+
+    def use_memory(self, name: str, mib: int) -> None:
+        """Have two processes of a unit use so much together."""
+        for number in range(2):
+            pid = 42 + number + (10 if name.endswith("@green.service") else 0)
+            directory = self.layout.root / f"proc/{pid}"
+            directory.mkdir(parents=True, exist_ok=True)
+            (directory / "cgroup").write_text(f"0::/system.slice/system-linkrift.slice/{name}\n")
+            (directory / "statm").write_text(f"9 {mib // 2 * MIB // os.sysconf('SC_PAGE_SIZE')} 9 9 0 9 0\n")
+
+    def complain(self, message: str, at: float = 1000.5) -> None:
+        """Write an error into the journal."""
+        document = {"level": "error", "message": message, "password": SECRET}
+        self.entries.append(
+            {
+                "__CURSOR": f"s={len(self.entries)}",
+                "__REALTIME_TIMESTAMP": str(int(at * 1_000_000)),
+                "PRIORITY": "6",
+                "MESSAGE": json.dumps(document),
+            }
+        )
 
     def crash_process(self, name: str) -> None:
         """Have a service end by itself, for good."""
@@ -196,6 +250,10 @@ class FakeHost(Host):
         process = self.system.processes.get(self.unit(slot))
         return process.answer(path) if process else Answer(error="ConnectionRefusedError: refused")
 
+    def fetch(self, slot: str, path: str, variables: Any, headers: Mapping[str, str]) -> Response:
+        process = self.system.processes.get(self.unit(slot))
+        return process.respond(path, headers) if process else Response(error="ConnectionRefusedError: refused")
+
 
 def install(layout: Layout, release: str) -> None:
     """Put a release on the host."""
@@ -212,7 +270,9 @@ def render_env(layout: Layout, service: str, **variables: str) -> None:
     """Render a service's environment, as the role does."""
     path = layout.rendered_env(service)
     path.parent.mkdir(parents=True, exist_ok=True)
-    named = {f"LINKRIFT_{service.upper()}_HOST": "127.0.0.1", "LINKRIFT_DB_PASSWORD": SECRET, **variables}
+    own = {f"LINKRIFT_{service.upper()}_HOST": "127.0.0.1", "LINKRIFT_DB_PASSWORD": SECRET}
+    key = {"LINKRIFT_JWT_SECRET": "made-up-key-of-the-tests"} if service == "api" else {}
+    named = {**own, **key, **variables}
     path.write_text(env.render(named))
 
 

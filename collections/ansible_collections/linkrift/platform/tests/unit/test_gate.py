@@ -79,6 +79,27 @@ def test_answer_that_is_no_health_says_so(serve: Serve, content: bytes, error: s
     assert answer.as_dict()["error"] == answer.error
 
 
+def test_request_has_its_headers_and_the_answer_its_own() -> None:
+    seen: dict[str, str] = {}
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            seen.update(self.headers.items())
+            self.send_response(302)
+            self.send_header("LOCATION", "https://x/")
+            self.end_headers()
+
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the name in the base class
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+        response = gate.fetch("127.0.0.1", server.server_address[1], "/x", 2, headers={"Authorization": "Bearer y"})
+        server.shutdown()
+    assert (response.status, response.headers["location"], response.content) == (302, "https://x/", b"")
+    assert (seen["Authorization"], seen["Accept"]) == ("Bearer y", "application/json")
+
+
 def test_nobody_listening_is_no_answer() -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
