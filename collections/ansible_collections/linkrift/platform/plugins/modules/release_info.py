@@ -86,7 +86,8 @@ services:
       epoch), or V(null).
     - Of the ledger, C(history) has what was live and good, oldest first (at most the newest 100); C(undone) has the
       releases that were undone and not good since, with the time; C(last) is the newest entry of any kind, or V(null).
-    - C(health) is what the live slot answered (C(code) is that of HTTP), or V(null) when nobody asked or nothing is live.
+    - C(health) is what the live slot answered (C(code) is that of HTTP), or V(null) where nobody asked, or nothing is
+      live.
   returned: always
   type: dict
   sample:
