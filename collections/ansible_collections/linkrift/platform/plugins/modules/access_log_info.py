@@ -89,8 +89,8 @@ total:
       description: Those that the server's side failed, by a status of 500 or more, or by an answer that was cut off.
       type: int
     aborted: {description: Those that the visitor gave up., type: int}
-    retried: {description: Those that HAProxy sent once more, to the same server or to another one., type: int}
-    ends: {description: HAProxy's termination states other than C(--), and how often each was seen., type: dict}
+    retried: {description: "Those that HAProxy sent once more, to the same server or to another one.", type: int}
+    ends: {description: "HAProxy's termination states other than C(--), and how often each was seen.", type: dict}
     p50_ms: {description: Milliseconds within which half of the requests ended; V(null) without any., type: int}
     p99_ms: {description: The same for 99 percent., type: int}
     histogram:

@@ -186,10 +186,11 @@ def test_a_log_that_is_rotated_meanwhile_is_counted_once(tmp_path: Path, monkeyp
     real = log._newest_first
 
     def rotate(name: Path) -> Any:
-        names = real(name)
-        yield next(names)
-        path.rename(tmp_path / "access.log-20260921-300")
-        yield from names
+        for found in real(name):
+            yield found
+            # Read by now.
+            if found == path:
+                path.rename(tmp_path / "access.log-20260921-300")
 
     monkeypatch.setattr(log, "_newest_first", rotate)
     assert read(path) == (1, ["access.log"])
