@@ -12,7 +12,12 @@ from ansible_collections.linkrift.platform.plugins.module_utils._gate import Gat
 from ansible_collections.linkrift.platform.plugins.module_utils._release_use import read_record
 from ansible_collections.linkrift.platform.plugins.module_utils._slot_state import Host, SlotView
 from ansible_collections.linkrift.platform.plugins.module_utils._systemd import SystemdError
-from ansible_collections.linkrift.platform.plugins.module_utils._unit_load import current_run, error_lines, resident
+from ansible_collections.linkrift.platform.plugins.module_utils._unit_load import (
+    Run,
+    current_run,
+    error_lines,
+    resident,
+)
 
 SHOWN_LINES = 10
 
@@ -48,16 +53,15 @@ def _gates(
 ) -> Iterator[GateResult]:
     yield steps.await_ready(host, view, release, left())
     yield await_smoke(host, view, release, left())
-    yield weigh(host, view)
+    yield weigh(host, view, current_run(host.systemd, view.unit.name))
     if since is not None:
         yield listen(host, view, since)
 
 
 def await_smoke(host: Host, view: SlotView, release: str, deadline: float) -> GateResult:
     """Have a slot answer real requests some times in a row; skipped where its release has no canary yet."""
-    level = (read_record(host.layout, release) or {}).get("schema_level")
-    if isinstance(level, int) and level < smoke.CANARY_LEVEL:
-        reason = f"release {release} has schema level {level}: the canary is there from level {smoke.CANARY_LEVEL} on"
+    reason = why_no_canary(host, release)
+    if reason:
         return GateResult("smoke", "skipped", reason, required=0, deadline=deadline)
     requests = smoke_of(host, view)
     return watch(
@@ -73,6 +77,14 @@ def await_smoke(host: Host, view: SlotView, release: str, deadline: float) -> Ga
     )
 
 
+def why_no_canary(host: Host, release: str) -> str:
+    """Return why a release cannot be asked for the canary; empty when it can."""
+    level = (read_record(host.layout, release) or {}).get("schema_level")
+    if isinstance(level, int) and level < smoke.CANARY_LEVEL:
+        return f"release {release} has schema level {level}: the canary is there from level {smoke.CANARY_LEVEL} on"
+    return ""
+
+
 def smoke_of(host: Host, view: SlotView) -> smoke.Smoke:
     """Return the real requests for a slot."""
     return smoke.Smoke(
@@ -83,11 +95,9 @@ def smoke_of(host: Host, view: SlotView) -> smoke.Smoke:
     )
 
 
-def weigh(host: Host, view: SlotView) -> GateResult:
+def weigh(host: Host, view: SlotView, run: Run) -> GateResult:
     """Compare the memory of a slot's processes with its bound."""
-    bound = host.gates.memory_bound
-    if bound is None:
-        bound = current_run(host.systemd, view.unit.name).memory_bound
+    bound = run.memory_bound if host.gates.memory_bound is None else host.gates.memory_bound
     found, processes = resident(view.unit.name, host.layout.root / "proc")
     result = GateResult("memory", "pass", figures={"mib": round(found, 1), "processes": processes})
     if bound is not None:
