@@ -106,6 +106,12 @@ def good_entries(entries: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]
     return good
 
 
+def is_undone(layout: Layout, service: str, slot: str) -> bool:
+    """Tell whether the last thing that the ledger has of a slot is that it was undone."""
+    actions = [entry.get("action") for entry in read_ledger(layout.ledger(service)) if entry.get("slot") == slot]
+    return actions[-1:] == ["undone"]
+
+
 def undone_releases(entries: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """Return the releases of one ledger that were undone and have not been good since, with the time of that."""
     good = {entry["release"] for entry in good_entries(entries)}

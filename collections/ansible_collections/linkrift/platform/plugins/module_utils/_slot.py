@@ -1,6 +1,6 @@
 # Copyright (c) 2026 Linkrift Platform Team
 # GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
-"""The wishes about a slot: candidate, admitted, live, drained, stopped.
+"""The wishes about a slot: candidate, admitted, live, warm, drained, stopped.
 
 Each looks at what is there, does only the steps that are missing, and so may be repeated after any interruption. A
 step that fails by itself is undone; a run that is killed leaves what it had done, and the next one goes on from there.
@@ -12,10 +12,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
+from ansible_collections.linkrift.platform.plugins.module_utils import _cooling as cooling
 from ansible_collections.linkrift.platform.plugins.module_utils import _slot_gates as gates
 from ansible_collections.linkrift.platform.plugins.module_utils import _slot_steps as steps
 from ansible_collections.linkrift.platform.plugins.module_utils._gate import GateResult
-from ansible_collections.linkrift.platform.plugins.module_utils._ledger import is_recorded, record
+from ansible_collections.linkrift.platform.plugins.module_utils._ledger import is_recorded, is_undone, record
 from ansible_collections.linkrift.platform.plugins.module_utils._paths import SLOTS, linked_release, other_slot
 from ansible_collections.linkrift.platform.plugins.module_utils._slot_state import (
     Host,
@@ -27,7 +28,7 @@ from ansible_collections.linkrift.platform.plugins.module_utils._slot_state impo
     wished_config,
 )
 
-STATES = ("candidate", "admitted", "live", "drained", "stopped")
+STATES = ("candidate", "admitted", "live", "warm", "drained", "stopped")
 
 
 @dataclass
@@ -77,13 +78,16 @@ def slot_facts(host: Host, view: SlotView) -> dict[str, Any]:
     }
 
 
-def candidate(host: Host, release: str, slot: str | None = None, *, check: bool = False) -> Outcome:
+def candidate(
+    host: Host, release: str, slot: str | None = None, *, replace: bool = False, check: bool = False
+) -> Outcome:
     """Start a release in the slot that is not live, and gate it there; when it is live already, do nothing.
 
     Args:
         host: the service on its host.
         release: id of the release to run.
         slot: which slot; by default the one that is not live, or blue.
+        replace: stop what is warm there, since the caller has seen that no visitor is sent to it.
         check: change nothing, tell what would be done.
 
     Raises:
@@ -122,8 +126,9 @@ def candidate(host: Host, release: str, slot: str | None = None, *, check: bool 
     former = steps.remember(host, target.slot)
     since = host.clock.time()
     started = host.clock.monotonic()
+    _keep(done, target.slot)
     if not target.runs(release, config):
-        _make_room(host, done, live, target)
+        _make_room(outcome, live, target, replace=replace)
         steps.check_port(host, survey(host)[target.slot] if not check else target, dict(config.variables))
         done.step("pin", steps.pin, host, target.slot)
         done.step("link", steps.link, host, target.slot, release)
@@ -164,9 +169,16 @@ def _prove_candidate(outcome: Outcome, view: SlotView, release: str, deadline: f
     return "" if last.passed else last.reason
 
 
-def _make_room(host: Host, done: steps.Record, live: SlotView | None, target: SlotView) -> None:
+def _keep(done: steps.Record, slot: str) -> None:
+    """Take the timer of a slot away that was warm: it is going to serve, or to stop now."""
+    if cooling.is_cooling(done.host, slot):
+        done.step("keep", cooling.keep, done.host, slot)
+
+
+def _make_room(outcome: Outcome, live: SlotView | None, target: SlotView, *, replace: bool) -> None:
     """Stop what a slot was left with, unless visitors may be on it."""
-    if live and target.state == "warm":
+    host, done = outcome.host, outcome.record
+    if live and target.state == "warm" and not replace:
         msg = (
             f"{target.slot} still runs {target.release} and is admitted, so visitors may be on it: take it out of "
             f"rotation, stop it (linkrift.platform.slot, service: {host.service}, slot: {target.slot}, "
@@ -177,6 +189,7 @@ def _make_room(host: Host, done: steps.Record, live: SlotView | None, target: Sl
         done.step("withdraw", steps.withdraw, host, target.slot)
     if not target.unit.stopped:
         done.step("stop", steps.stop, host, target.slot)
+    _give_back(outcome, live)
 
 
 def _abandon(outcome: Outcome, release: str, former: steps.Former, since: float, reason: str) -> NoReturn:
@@ -263,6 +276,7 @@ def admitted(host: Host, slot: str | None = None, release: str | None = None, *,
         if not target.admitted and not check:
             _prove_ready(outcome, target, since)
         done.step("undrain", steps.unmark_drained, host)
+    _keep(done, target.slot)
     other = before[other_slot(target.slot)]
     handed_over = host.is_worker and other.admitted
     if handed_over:
@@ -363,6 +377,7 @@ def live(host: Host, slot: str | None = None, release: str | None = None, *, che
         return outcome
     admitted_then = not (before.drained and target.live)
     outcome.wished = {"state": "live", "enabled": True, "active": True, "admitted": admitted_then or target.admitted}
+    _keep(done, target.slot)
     other = before[other_slot(target.slot)]
     if target.live:
         _bring_back(outcome, target, other)
@@ -449,8 +464,52 @@ def drained(host: Host, slot: str | None = None, release: str | None = None, *, 
     return outcome
 
 
+def warm(
+    host: Host, slot: str | None = None, release: str | None = None, *, seconds: float = 900, check: bool = False
+) -> Outcome:
+    """Keep what served before running for a while, so that traffic can go back at once; then a timer stops it.
+
+    Args:
+        host: the service on its host; no worker, of which only one works.
+        slot: which slot; by default the one that is not live.
+        release: what it must run, when it runs.
+        seconds: how long; a timer that runs already goes on.
+        check: change nothing, tell what would be done.
+
+    Raises:
+        SlotError: it is live, or a worker's.
+        SystemdError, OSError: systemd, or a file, is out of reach.
+    """
+    if host.is_worker:
+        msg = "a worker is not kept warm: stop it (state=stopped)"
+        raise SlotError(msg)
+    before = survey(host)
+    done = steps.Record(host, check)
+    now_live = before.live
+    if now_live is None or slot == now_live.slot:
+        msg = f"{f'{slot} is the live slot' if now_live else 'nothing is live'}: only what served before is kept warm"
+        raise SlotError(msg)
+    target = before[other_slot(now_live.slot)]
+    _check_runs(target, release)
+    outcome = Outcome(host, before, target.slot, done)
+    if target.unit.stopped:
+        outcome.message = f"{target.slot} does not run, so there is nothing to keep warm"
+    elif cooling.is_cooling(host, target.slot):
+        outcome.message = f"{target.slot} is warm, and its timer runs"
+    else:
+        done.step("cool", cooling.cool, host, target.slot, seconds)
+        outcome.message = f"{target.slot} stays warm for {seconds:g} s"
+    return outcome
+
+
 def stopped(
-    host: Host, slot: str | None = None, release: str | None = None, *, force: bool = False, check: bool = False
+    host: Host,
+    slot: str | None = None,
+    release: str | None = None,
+    *,
+    force: bool = False,
+    undone: str = "",
+    check: bool = False,
 ) -> Outcome:
     """Stop a slot: not started at boot, not admitted, a worker paused and flushed first. Never the live one.
 
@@ -459,6 +518,7 @@ def stopped(
         slot: which slot; by default the one that is not live.
         release: what it must run, when it runs.
         force: even when it is live; then nothing is live afterwards.
+        undone: why `release` was undone there, for the ledger; nobody goes back to it then.
         check: change nothing, tell what would be done.
 
     Raises:
@@ -478,6 +538,7 @@ def stopped(
         msg = f"{target.slot} is the live slot of {host.service}: make the other one live first, or use force"
         raise SlotError(msg)
     _check_runs(target, release)
+    _keep(done, target.slot)
     if target.unit.enabled:
         done.step("disable", host.systemd.disable, target.unit.name)
     if target.admitted:
@@ -491,6 +552,14 @@ def stopped(
     _give_back(outcome, now_live if now_live and now_live.slot != target.slot else None)
     if done.changed:
         _note(done, target, "stopped", [])
+    # A candidate that failed has given the slot back to what was there before, which was good.
+    if (
+        undone
+        and release is not None
+        and target.release == release
+        and not is_undone(host.layout, host.service, target.slot)
+    ):
+        done.step("undone", record, host.layout, steps.entry(host, target, "undone", [], undone))
     outcome.message = f"{target.slot} is stopped"
     return outcome
 

@@ -208,6 +208,18 @@ class Systemd:
         """
         self._systemctl("reset-failed", "--", name, deadline=20)
 
+    def schedule(self, name: str, seconds: float, command: Sequence[str]) -> None:
+        """Run a command once, after a while, as a unit of its own: `<name>.timer` and `<name>.service`.
+
+        Raises:
+            SystemdError: there is such a timer already, or it failed.
+        """
+        timer = [f"--unit={name}", f"--on-active={seconds:g}", "--timer-property=AccuracySec=1s", "--collect"]
+        done = self._run(["systemd-run", "--quiet", "--no-ask-password", *timer, "--", *command], 20)
+        if done.status != 0:
+            msg = f"systemd-run --unit={name}: {' '.join(done.stderr.split()) or f'exit status {done.status}'}"
+            raise SystemdError(msg)
+
     def journal(self, name: str, since: float, lines: int) -> list[str]:
         """Return the last lines a unit wrote, and systemd about it; without a journal, the reason.
 

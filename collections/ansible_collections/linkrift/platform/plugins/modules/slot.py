@@ -37,13 +37,16 @@ options:
       - V(live) commits. The slot is the one that starts at boot, C(live) and C(current) point to it, the ledger has it.
         When it is live already but was stopped or lost its admission, it is started and admitted again. Where it is
         drained, it is started only.
+      - V(warm) keeps what served before running, so that traffic can go back to it at once. A timer of the host stops
+        it after O(warm_seconds), unless it is live again by then. Not for workers. Where it does not run, nothing is
+        done.
       - V(drained) has the live slot take no work, through reboots and reruns, until V(admitted) ends that. Its process
         goes on, and C(/health) answers 404. A worker pauses, flushes and acknowledges. For the time in which a host is
         worked on, after the balancers send it nothing any more. Where nothing is live, nothing is done.
       - V(stopped) stops the slot for good, a worker after it has paused.
     type: str
     required: true
-    choices: [candidate, admitted, live, drained, stopped]
+    choices: [candidate, admitted, live, warm, drained, stopped]
   release:
     description:
       - Id of the release. Required by V(candidate); otherwise the slot must run it.
@@ -115,6 +118,19 @@ options:
     description: With V(stopped), stop the live slot, too. Nothing is live then.
     type: bool
     default: false
+  replace:
+    description:
+      - With V(candidate), stop what is kept warm in that slot first. For who has seen that no balancer sends to it.
+    type: bool
+    default: false
+  undone:
+    description:
+      - With V(stopped), why O(release) was undone, for the ledger. No rollback leads to it then.
+    type: str
+  warm_seconds:
+    description: With V(warm), for how long.
+    type: float
+    default: 900
 attributes:
   check_mode:
     description: Tells what would be done. What cannot be known yet, on a bare host, is said to be unknown.
@@ -268,6 +284,9 @@ ARGUMENTS: dict[str, Any] = {
     "lock_deadline": {"type": "float", "default": 10},
     "by": {"type": "str"},
     "force": {"type": "bool", "default": False},
+    "replace": {"type": "bool", "default": False},
+    "undone": {"type": "str"},
+    "warm_seconds": {"type": "float", "default": 900},
 }
 
 
@@ -275,7 +294,12 @@ def main() -> None:
     """Run the module."""
     # The services' user must be able to pass the directories that are made here, whatever umask sudo left.
     os.umask(0o022)
-    module = AnsibleModule(ARGUMENTS, supports_check_mode=True, required_if=[("state", "candidate", ["release"])])
+    module = AnsibleModule(
+        ARGUMENTS,
+        supports_check_mode=True,
+        required_if=[("state", "candidate", ["release"])],
+        required_by={"undone": ["release"]},
+    )
     host = host_of(module.params)
     try:
         if module.check_mode:
@@ -323,9 +347,11 @@ def wish(host: Host, params: dict[str, Any], *, check: bool) -> _slot.Outcome:
     """
     slot, release = params["slot"], params["release"]
     if params["state"] == "candidate":
-        return _slot.candidate(host, release, slot, check=check)
+        return _slot.candidate(host, release, slot, replace=params["replace"], check=check)
     if params["state"] == "stopped":
-        return _slot.stopped(host, slot, release, force=params["force"], check=check)
+        return _slot.stopped(host, slot, release, force=params["force"], undone=params["undone"] or "", check=check)
+    if params["state"] == "warm":
+        return _slot.warm(host, slot, release, seconds=params["warm_seconds"], check=check)
     wishes = {"admitted": _slot.admitted, "live": _slot.live, "drained": _slot.drained}
     return wishes[params["state"]](host, slot, release, check=check)
 

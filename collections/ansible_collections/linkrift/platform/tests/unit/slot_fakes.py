@@ -116,6 +116,8 @@ class FakeSystem:
     entries: list[dict[str, Any]] = field(default_factory=list)
     """What the journal has as JSON, whatever it is asked for."""
     journal_error: str = ""
+    scheduled: dict[str, list[str]] = field(default_factory=dict)
+    """What timers are going to run."""
 
     def __call__(self, command: Sequence[str], deadline: float) -> Completed:
         if command[0] == "journalctl" and "--output=json" in command:
@@ -123,7 +125,16 @@ class FakeSystem:
             return Completed(1 if self.journal_error or not lines else 0, lines, self.journal_error)
         if command[0] == "journalctl":
             return Completed(0, f"started\nconnecting with password {SECRET}\n", "")
+        if command[0] == "systemd-run":
+            name = next(word for word in command if word.startswith("--unit=")).removeprefix("--unit=")
+            self.calls.append(f"schedule {name}")
+            self.scheduled[f"{name}.timer"] = list(command[command.index("--") + 1 :])
+            return Completed(0, "", "")
         verb, name = command[2], command[-1]
+        if name.endswith(".timer"):
+            if verb == "stop":
+                del self.scheduled[name]
+            return Completed(0, f"Id={name}\nActiveState={'active' if name in self.scheduled else 'inactive'}\n", "")
         if verb == "show":
             return self._show(name)
         self.calls.append(verb)

@@ -897,7 +897,8 @@ def test_parameters_reach_the_host() -> None:
 @pytest.mark.parametrize("state", ["candidate", "admitted", "live", "stopped"])
 def test_each_state_is_carried_out(host: FakeHost, state: str) -> None:
     bring_up(host)
-    params = {"state": state, "release": OLD, "slot": None, "force": False}
+    options = {"slot": None, "force": False, "replace": False, "undone": None, "warm_seconds": 900}
+    params = {"state": state, "release": OLD, **options}
     outcome = slot_module.wish(host, params if state != "stopped" else {**params, "release": None}, check=False)
     assert not outcome.record.changed
 

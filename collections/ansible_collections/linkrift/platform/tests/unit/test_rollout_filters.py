@@ -1,0 +1,42 @@
+# Copyright (c) 2026 Linkrift Platform Team
+# GNU General Public License v3.0+ (see COPYING or https://www.gnu.org/licenses/gpl-3.0.txt)
+"""The filters that carry a plan to balancers and hosts."""
+
+from __future__ import annotations
+
+import pytest
+
+from ansible_collections.linkrift.platform.plugins.filter.recorded_releases import recorded_releases
+from ansible_collections.linkrift.platform.plugins.filter.rotation_moves import rotation_moves
+
+OLD, NEW = "1.0.0+000000000000", "1.1.0+111111111111"
+
+
+def test_the_newest_entry_of_each_service_counts() -> None:
+    here = {"api": {"release": OLD, "since": "2026-01-01T00:00:00Z", "by": "a"}}
+    there = {
+        "api": {"release": NEW, "since": "2026-01-02T00:00:00Z", "by": "a"},
+        "worker": {"release": OLD, "since": "2026-01-01T00:00:00Z", "by": "a"},
+    }
+    assert recorded_releases([here, {}, there]) == {"api": NEW, "worker": OLD}
+    assert recorded_releases([]) == {}
+
+
+def test_one_slot_comes_and_the_other_goes() -> None:
+    states = {"redirect": {"app1-blue": "ready", "app1-green": "maint", "app2-blue": "maint", "app2-green": "ready"}}
+    assert rotation_moves(states, {"app2": {"redirect": "green"}, "app1": {"redirect": "green", "worker": "blue"}}) == [
+        {"service": "redirect", "host": "app1", "slot": "green", "state": "ready"},
+        {"service": "redirect", "host": "app1", "slot": "blue", "state": "maint"},
+        {"service": "redirect", "host": "app2", "slot": "green", "state": "ready"},
+        {"service": "redirect", "host": "app2", "slot": "blue", "state": "maint"},
+    ]
+    assert rotation_moves(states, {"app9": {"redirect": "blue"}}) == [], "a host that the balancer does not know"
+
+
+@pytest.mark.parametrize(
+    ("blue", "green", "expected"),
+    [("drain", "maint", "drain"), ("drain", "ready", "ready"), ("maint", "maint", "ready")],
+)
+def test_what_is_drained_stays_drained_in_the_other_slot(blue: str, green: str, expected: str) -> None:
+    changes = rotation_moves({"api": {"app1-blue": blue, "app1-green": green}}, {"app1": {"api": "green"}})
+    assert [(change["slot"], change["state"]) for change in changes] == [("green", expected), ("blue", "maint")]
