@@ -186,6 +186,12 @@ def test_what_cannot_be_asked_is_told_and_the_rest_as_well(fleet: dict[str, dict
     assert found["fleet"] == {"redirect": OLD, "worker": OLD}
 
 
+def test_a_balancer_that_is_also_a_host_out_of_reach(fleet: dict[str, dict[str, Any]]) -> None:
+    # Nobody waited for it a second time.
+    fleet["lb1"] = {name: {"skipped": True} for name in ("status_rotation", "status_record", "status_lease")}
+    assert said(fleet)["findings"] == ["lb1: cannot be reached"]
+
+
 def test_modules_that_failed(fleet: dict[str, dict[str, Any]]) -> None:
     fleet["app1"]["status_looked"] = {"module_stderr": "python3: not found\nmore", "msg": "MODULE FAILURE"}
     fleet["lb1"]["status_record"] = {"msg": "fleet.json is damaged"}
