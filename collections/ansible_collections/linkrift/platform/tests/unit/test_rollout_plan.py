@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import copy
 from typing import Any
 
 import pytest
@@ -231,6 +233,74 @@ def test_a_host_whose_slots_cannot_be_seen_is_no_bare_one() -> None:
         planned({"app1": host({"live": None, "slots": {}})})
     with pytest.raises(AnsibleFilterError, match="on app1"):
         planned({"app1": None})
+
+
+# --- killed anywhere ---
+
+
+class KilledError(Exception):
+    """The control node is gone."""
+
+
+def carry_out(facts: dict[str, Any], wish: dict[str, Any], fleet: dict[str, str | None], steps: int) -> None:
+    """Do what a plan says to redirect on model hosts, in the order of the role, and be killed after some steps."""
+    left = iter(range(steps))
+
+    def step(change: dict[str, Any], **more: Any) -> None:
+        if next(left, None) is None:
+            raise KilledError
+        change.update(more)
+
+    found = rollout_plan(facts, {**wish, "fleet": fleet})
+    for name in (name for stage in found["stages"] for batch in stage["batches"] for name in batch):
+        entry, state = found["hosts"][name]["redirect"], facts[name]["services"]["redirect"]
+        target = state["slots"][entry["target_slot"]]
+        former = state["slots"][entry["live_slot"]] if entry["state"] == "move" else None
+        if entry["make_room"]:
+            step(target, **slot("idle", target["release"]))
+        if entry["state"] == "move":
+            if not target["active"]:
+                step(target, **slot("candidate", entry["release"]))
+            step(target, state="warm", admitted=True)
+            step(target, enabled=True)
+        step(state, live=entry["target_slot"])
+        target["state"] = "live"
+        if former:
+            former["state"] = "warm"
+            step(state, current=entry["release"])
+            step(former, enabled=False)
+        step(state, current=entry["release"])
+        step(target, enabled=True)
+        other = state["slots"]["blue" if entry["target_slot"] == "green" else "green"]
+        step(other, enabled=False)
+    for facts_of in facts.values():
+        for name, other in facts_of["services"]["redirect"]["slots"].items():
+            if name != live_of(facts_of) and other["state"] != "idle":
+                step(other, warm_until=1)
+    step(fleet, **found["record"])
+
+
+@pytest.mark.parametrize("steps", range(35))
+def test_killed_anywhere_the_same_wish_leads_on_and_an_undo_back(steps: int) -> None:
+    facts = {"app1": host(runs(OLD)), "app2": host(runs(OLD, "green", other=slot("warm", OTHER)))}
+    wish = {"release": NEW, "services": ["redirect"], "groups": {"redirect": ["app1", "app2"]}}
+    fleet: dict[str, str | None] = {"redirect": OLD}
+    with contextlib.suppress(KilledError):
+        carry_out(facts, wish, fleet, steps)
+    undone, undone_fleet = copy.deepcopy((facts, fleet))
+    carry_out(facts, wish, fleet, 1000)
+    carry_out(undone, {**wish, "release": OLD}, undone_fleet, 1000)
+    for found, release, record in ((facts, NEW, fleet), (undone, OLD, undone_fleet)):
+        final = rollout_plan(found, {**wish, "release": release, "fleet": record})
+        assert (final["changes"], record) == (False, {"redirect": release}), final["why"]
+        assert all(
+            state["services"]["redirect"]["slots"][live_of(state)]["release"] == release for state in found.values()
+        )
+
+
+def live_of(state: dict[str, Any]) -> str:
+    live: str = state["services"]["redirect"]["live"]
+    return live
 
 
 # --- batches ---
