@@ -244,6 +244,16 @@ async def test_the_old_and_the_odd_ways_to_ask(platform: Platform) -> None:
         await writer.wait_closed()
 
 
+async def test_a_worker_that_cannot_use_the_stream_is_not_ready(platform: Platform, redis: Redis) -> None:
+    await redis.delete("linkrift:clicks")
+    await redis.set("linkrift:clicks", "no stream")
+    async with platform.session.get(f"{platform.worker.url}/health/ready") as response:
+        document = await response.json()
+    await redis.delete("linkrift:clicks")
+    assert (response.status, document["checks"]["clickhouse"]["error"]) == (503, None)
+    assert "WRONGTYPE" in document["checks"]["redis"]["error"]
+
+
 async def test_health_and_metrics(platform: Platform) -> None:
     for service in (platform.api, platform.redirect, platform.worker):
         for path, word in (("", "live"), ("/ready", "ready"), ("/live", "alive"), ("/startup", "started")):

@@ -121,7 +121,8 @@ class WorkerService:
         )
 
     async def _check_redis(self) -> None:
-        await self._redis.ping()
+        # Not a PING: that says nothing of whether this worker may use the stream.
+        await self._queue.length()
 
     async def _check_clickhouse(self) -> None:
         await self._clickhouse.execute(_DRY_RUN)

@@ -138,7 +138,6 @@ class Smoke:
 
     def ask(self) -> Answer:
         """Send the requests; return the last answer, without what was sent."""
-        self._verdict = Verdict()
         answer = Answer(200)
         try:
             requests = requests_of(self._service, self._variables, self._time())

@@ -12,11 +12,13 @@ import pytest
 from ansible.module_utils.testing import patch_module_args
 
 from ansible_collections.linkrift.platform.plugins.module_utils import _slot
+from ansible_collections.linkrift.platform.plugins.module_utils._gate import Answer
 from ansible_collections.linkrift.platform.plugins.module_utils._slot_state import SlotError
 from ansible_collections.linkrift.platform.plugins.module_utils._slot_watch import (
     Patience,
     Watched,
     begin,
+    judge_serving,
     refuse,
     watch,
 )
@@ -190,6 +192,15 @@ def test_a_worker_that_is_admitted_works(tmp_path: Path) -> None:
     process.variables["LINKRIFT_ADMISSION_FILE"] = str(tmp_path / "none")
     turn(worker, "never pauses")()
     assert seen(worker, Patience()).reason == "/health answers 404, not 200"
+
+
+@pytest.mark.parametrize(
+    ("admitted", "paused", "reason"),
+    [(True, False, ""), (True, True, "the worker is paused, though it is admitted"), (False, True, "")],
+)
+def test_a_worker_works_exactly_when_it_is_admitted(admitted: bool, paused: bool, reason: str) -> None:
+    answer = Answer(200 if admitted else 404, {"version": OLD, "paused": paused})
+    assert judge_serving(answer, OLD, admitted=admitted, worker=True).reason == reason
 
 
 def test_a_release_that_is_older_than_the_canary_gets_no_real_requests(host: FakeHost) -> None:

@@ -46,6 +46,7 @@ def lines_of(*entries: dict[str, Any], since: float = 1000.0) -> list[str]:
         ('["level"]', False),
         ("2026-11-22 07:00:00,123 ERROR linkrift.api a request failed", True),
         ("2026-11-22 07:00:00,123 INFO linkrift.api no ERROR at all", False),
+        ("Asked for /2026-11-22 07:00:00,123 ERROR x", False),
         ("Traceback (most recent call last):", True),
         ("Stopped the service.", False),
         (list(b'{"level": "error", "path": "\xff"}'), True),
