@@ -15,6 +15,8 @@ import pytest
 from redis.asyncio import Redis
 from yarl import URL
 
+from ansible_collections.linkrift.platform.plugins.module_utils._gate import Response, Verdict, fetch
+from ansible_collections.linkrift.platform.plugins.module_utils._smoke import Smoke
 from app.tests.servers.harness import MIGRATIONS, RELEASE, Running, eventually, running, variables_of
 from linkrift import codes
 from linkrift.api.tokens import Tokens
@@ -127,6 +129,33 @@ async def test_the_canary_leads_nowhere_is_not_counted_and_signs_in_nowhere(
     assert [(item["code"], item["url"]) for item in page["items"]] == [
         (codes.CANARY, "https://canary.linkrift.invalid/")
     ]
+
+
+async def test_gates_of_a_rollout_see_a_canary_that_is_there_and_one_that_is_not(
+    platform: Platform, environment: dict[str, str], postgresql: PostgresqlServer, redis: Redis
+) -> None:
+    async def smoke(service: str) -> Verdict:
+        running_service: Running = getattr(platform, service)
+        port = int(running_service.url.rpartition(":")[2])
+
+        def send(path: str, headers: Mapping[str, str]) -> Response:
+            return fetch("127.0.0.1", port, path, 5.0, headers=headers)
+
+        requests = Smoke(service, environment, send, time.time)
+        return requests.judge(await asyncio.to_thread(requests.ask))
+
+    assert [(await smoke(service)).reason for service in ("api", "redirect", "worker")] == ["", "", ""]
+    postgresql.execute((MIGRATIONS / "postgresql/000004_canary.down.sql").read_text())
+    try:
+        assert "Migration 000004_canary" in (await smoke("api")).reason
+        # What the caches have is asked for by gates of a slot that has just started, with nothing in its own.
+        redirect = platform.redirect.service
+        assert isinstance(redirect, RedirectService)
+        redirect._cache.links.clear()
+        await redis.flushall()
+        assert "Migration 000004_canary" in (await smoke("redirect")).reason
+    finally:
+        postgresql.execute((MIGRATIONS / "postgresql/000004_canary.up.sql").read_text())
 
 
 def first_value(postgresql: PostgresqlServer, query: str) -> object:
