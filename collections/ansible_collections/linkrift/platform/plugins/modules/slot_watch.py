@@ -39,7 +39,7 @@ options:
         type: str
         choices: [blue, green]
   ports:
-    description: Ports of the slots by service, where they are not the usual ones, such as V({api: {blue: 9080}}).
+    description: Ports of the slots, by service and slot, where they are not the usual ones.
     type: dict
     default: {}
   address:

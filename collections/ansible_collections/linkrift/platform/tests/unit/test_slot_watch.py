@@ -166,7 +166,7 @@ def test_a_process_that_was_started_again_is_not_well(host: FakeHost) -> None:
 def test_a_slot_that_does_not_run_is_not_well(host: FakeHost) -> None:
     host.system.crash_process(host.unit("blue"))
     found = seen(host)
-    assert (found.looks, found.reason.split(":")[0]) == (0, "linkrift-redirect@blue.service does not run")
+    assert (found.looks, found.reason.partition(":")[0]) == (0, "linkrift-redirect@blue.service does not run")
 
 
 def test_a_slot_that_crashes_meanwhile_is_not_well(host: FakeHost) -> None:
