@@ -8,12 +8,14 @@ import gzip
 import json
 import math
 import os
+import re
 import time
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from ansible.module_utils.testing import patch_module_args
 
 from ansible_collections.linkrift.platform.plugins.module_utils import _access_log as log
@@ -148,6 +150,18 @@ def test_figures_of_several_logs_add_up() -> None:
     one.merge(Figures.of(json.loads(json.dumps(two.as_dict()))))
     assert one == Figures(3, 3, 0, 3, Counter(SD=3), Counter({1: 1, 503: 2}))
     assert one.as_dict()["p50_ms"] == 503
+
+
+def test_role_haproxy_writes_what_is_read_here() -> None:
+    variables = yaml.safe_load((Path(__file__).parents[2] / "roles/haproxy/vars/main.yml").read_text(encoding="utf-8"))
+    text = variables["__haproxy_log_format"].replace("%[date,utime(%Y-%m-%dT%H:%M:%SZ)]", "2026-09-21T14:13:20Z")
+    # Numbers are not quoted; everything else is a word.
+    text = re.sub(r"(?<=:)%\w+(?=[,}])", "7", re.sub(r"%\[.*?(?=\]\")\]", "x", text))
+    entry = json.loads(text) | {"status": 302, "retries": "0"}
+    assert set(FINE) <= set(entry)
+    told = count(json.dumps(entry, separators=(",", ":")).encode() + b"\n")
+    assert (told["unreadable"], told["unrouted"]["requests"], told["unrouted"]["p50_ms"]) == (0, 1, 7)
+    assert log.second_of(text.encode()) == T0
 
 
 # -- files -------------------------------------------------------------------------------------------------------------
