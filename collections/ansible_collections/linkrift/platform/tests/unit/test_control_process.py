@@ -116,7 +116,7 @@ def test_another_process_of_the_same_number_is_another_process(other: subprocess
 
 @pytest.mark.parametrize(
     "unknown",
-    [{"host": "elsewhere"}, {"host": ""}, {"process": 0}, {"process": -1}, {"process": 2**70}, {"started": ""}],
+    [{"host": "elsewhere"}, {"host": ""}, {"process": 0}, {"process": -4194305}, {"process": 2**70}, {"started": ""}],
 )
 def test_what_cannot_be_told_is_not_gone(other: subprocess.Popen[bytes], unknown: dict[str, Any]) -> None:
     lease = lease_of(other.pid)
@@ -177,6 +177,7 @@ def test_a_node_that_shows_other_processes_tells_nothing(node: Path) -> None:
     assert control.is_gone(replace(here, started="778"), node)
     (node / "proc/self").unlink()
     (node / "proc/self").symlink_to("1")
+    (node / "proc/1").symlink_to(str(os.getpid()))
     assert control.control_host(node) == ""
     assert not control.is_gone(replace(here, started="778"), node)
 
@@ -191,7 +192,10 @@ def test_a_process_that_is_hidden_is_not_gone(node: Path) -> None:
     assert control.this_control(node).started == ""
 
 
-def test_a_machine_without_proc_takes_leases_and_judges_none(tmp_path: Path) -> None:
+def test_a_machine_without_proc_takes_leases_and_judges_none(tmp_path: Path, other: subprocess.Popen[bytes]) -> None:
     here = control.this_control(tmp_path)
     assert here == Control("", os.getpid(), "")
     assert not control.is_gone(here, tmp_path)
+    other.kill()
+    other.wait()
+    assert not control.is_gone(replace(here, process=other.pid, started="1"), tmp_path)

@@ -220,6 +220,8 @@ def test_nonsense_is_refused(path: Path, changes: dict[str, Any], complaint: str
     with pytest.raises(leases.LeaseError, match=complaint):
         hold(path, dataclasses.replace(ALICE, **changes))
     assert not path.parent.exists()
+    with pytest.raises(leases.LeaseError, match="no id of a run"):
+        leases.free(path, "../x", write=True)
 
 
 def test_what_others_are_told_is_one_line(path: Path) -> None:
@@ -270,7 +272,7 @@ def test_modules(run: Run, path: Path) -> None:
     refused = run(fleet_lock, owner=owner(BOB), purpose="patch")
     assert refused["failed"]
     assert "deploy" in refused["msg"]
-    assert run(fleet_lock, owner=owner(BOB), purpose="patch", renew=True)["failed"]
+    assert "has lost" in run(fleet_lock, owner=owner(BOB), purpose="patch", renew=True)["msg"]
     assert run(fleet_lock, owner=owner(BOB))["msg"].endswith("purpose")
     over = run(fleet_lock, owner=owner(BOB), purpose="patch", abandoned=[ALICE.id])
     assert (over["taken_over"], over["lease"]["by"]) == (taken["lease"], "bob@other")
@@ -280,10 +282,18 @@ def test_modules(run: Run, path: Path) -> None:
     assert "stays" in str(kept["warnings"])
     back = run(fleet_lock, purpose="deploy", owner=owner(ALICE), take_over=BOB.id, seconds=60)
     assert back["taken_over"] == over["lease"]
+    assert run(fleet_lock_info)["seconds_left"] <= 60
     freed = run(fleet_lock, owner=owner(ALICE), state="free")
     assert (freed["changed"], freed["lease"], freed["diff"]["after"]) == (True, None, "")
     assert not run(fleet_lock, owner=owner(ALICE), state="free")["changed"]
     assert not path.exists()
+
+
+def test_a_lease_that_ended_is_shown_and_not_held(run: Run, path: Path) -> None:
+    ended = hold(path, ALICE).after
+    assert ended is not None
+    info = run(fleet_lock_info)
+    assert (info["held"], info["seconds_left"], info["lease"]) == (False, 0, ended.as_dict())
 
 
 def test_modules_tell_what_is_wrong(run: Run, path: Path) -> None:
