@@ -159,13 +159,17 @@ class _Stay(urllib.request.HTTPRedirectHandler):
 def _send(webhook: Webhook, body: bytes, timeout: float, ca_path: str | None) -> str:
     """Send a message; return why that failed, or an empty text."""
     try:
-        if urllib.parse.urlsplit(webhook.url).scheme not in ("http", "https"):
+        scheme = urllib.parse.urlsplit(webhook.url).scheme
+        if scheme not in ("http", "https"):
             return "its address is neither http nor https"
-        request = urllib.request.Request(  # noqa: S310 - the line above looks at the scheme
+        request = urllib.request.Request(  # noqa: S310 - the lines above look at the scheme
             webhook.url, body, {"Content-Type": "application/json", "User-Agent": "linkrift-platform"}
         )
-        context = ssl.create_default_context(cafile=ca_path or None)
-        opener = urllib.request.build_opener(urllib.request.HTTPSHandler(context=context), _Stay)
+        handlers: list[urllib.request.BaseHandler] = [_Stay()]
+        if scheme == "https":
+            context = ssl.create_default_context(cafile=ca_path or None)
+            handlers.append(urllib.request.HTTPSHandler(context=context))
+        opener = urllib.request.build_opener(*handlers)
         with opener.open(request, timeout=timeout):
             return ""
     except urllib.error.HTTPError as error:

@@ -33,6 +33,8 @@ DONE = {
     "hosts": {"app1": {}, "app2": {}},
     "visitors": {"during": {"requests": 18600, "failed": 0, "retried": 2}},
 }
+# Seconds that no answer of this machine takes, however busy it is.
+PLENTY = 60
 SECRET = "/services/T0/B0/very-secret"
 
 
@@ -130,31 +132,31 @@ def silent() -> Iterator[str]:
         yield f"http://127.0.0.1:{server.getsockname()[1]}{SECRET}"
 
 
-def test_all_are_told_at_once_and_each_outcome_is_known(channel: Channel, silent: str) -> None:
+def test_each_outcome_is_known(channel: Channel) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
         nobody = f"http://127.0.0.1:{server.getsockname()[1]}{SECRET}"
     urls = [
         channel.url + "/a",
-        silent,
         channel.url + "/gone",
-        silent,
-        nobody,
         channel.url + "/moved",
+        nobody,
         "file:///etc/passwd",
         f"http://127.0.0.1:x{SECRET}",
         f"http://127.0.0.1/a b{SECRET}",
         f"http://[::1{SECRET}",
     ]
-    began = time.monotonic()
-    outcomes = send_all([Webhook(url) for url in urls], compose("start", ABOUT), 0.5)
-    assert time.monotonic() - began < 2
-    assert outcomes[:4] == ["", "no answer within 0.5 s", "it answered 404", "no answer within 0.5 s"]
-    assert outcomes[4] == "Connection refused"
-    assert outcomes[5] == "it answered 302"
-    assert outcomes[6] == "its address is neither http nor https"
-    assert all("makes no sense" in outcome for outcome in outcomes[7:])
+    outcomes = send_all([Webhook(url) for url in urls], compose("start", ABOUT), PLENTY)
+    assert outcomes[:4] == ["", "it answered 404", "it answered 302", "Connection refused"]
+    assert outcomes[4] == "its address is neither http nor https"
+    assert all("makes no sense" in outcome for outcome in outcomes[5:])
     assert SECRET not in str(outcomes)
     assert sorted(path for path, _body in channel.got) == ["/a", "/gone", "/moved"]
+
+
+def test_all_are_waited_for_at_once(silent: str) -> None:
+    began = time.monotonic()
+    assert send_all([Webhook(silent)] * 40, {}, 0.5) == ["no answer within 0.5 s"] * 40
+    assert time.monotonic() - began < 15, "one after the other it would be 20"
 
 
 def test_what_knows_no_timeout_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -162,12 +164,12 @@ def test_what_knows_no_timeout_is_not_waited_for(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(notification, "_send", lambda *_words: str(never.wait(20)))
     began = time.monotonic()
     assert send_all([Webhook("http://a.test"), Webhook("http://b.test")], {}, 0.2) == ["no answer within 0.2 s"] * 2
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 15
     never.set()
 
 
-def test_certificates_that_are_not_there_are_an_outcome(channel: Channel) -> None:
-    assert send_all([Webhook(channel.url)], {}, 5, "/nowhere/ca.pem") == ["No such file or directory"]
+def test_certificates_that_are_not_there_are_an_outcome() -> None:
+    assert send_all([Webhook("https://127.0.0.1:9/")], {}, PLENTY, "/nowhere/ca.pem") == ["No such file or directory"]
 
 
 def test_an_address_is_shown_nowhere() -> None:
@@ -189,17 +191,23 @@ def run(capsys: pytest.CaptureFixture[str], check: bool = False, **arguments: An
     return answer
 
 
-def test_the_module(channel: Channel, silent: str, capsys: pytest.CaptureFixture[str]) -> None:
-    webhooks = [{"url": channel.url + SECRET}, {"url": silent}, {"url": channel.url + "/f", "events": ["failure"]}]
-    told = run(capsys, event="success", about=DONE, where="l.test", webhooks=webhooks, deadline=0.5)
-    assert not told.get("failed")
+def test_the_module(channel: Channel, capsys: pytest.CaptureFixture[str]) -> None:
+    webhooks = [{"url": channel.url + SECRET}, {"url": channel.url + "/f", "events": ["failure"]}]
+    told = run(capsys, event="success", about=DONE, where="l.test", webhooks=webhooks, deadline=PLENTY)
     assert not told["changed"]
-    assert [entry["why"] for entry in told["told"]] == ["", "no answer within 0.5 s"]
+    assert told["told"] == [{"to": "127.0.0.1", "why": ""}]
+    assert "warnings" not in told
     [(path, body)] = channel.got
     assert path == SECRET
     assert body["text"].startswith("l.test: deploy is done")
+
+
+def test_who_does_not_answer_is_a_warning(silent: str, capsys: pytest.CaptureFixture[str]) -> None:
+    told = run(capsys, event="success", webhooks=[{"url": silent}], deadline=0.2)
+    assert not told.get("failed")
+    assert told["told"] == [{"to": "127.0.0.1", "why": "no answer within 0.2 s"}]
     [warning] = told["warnings"]
-    assert "127.0.0.1 was not told of this success: no answer within 0.5 s" in str(warning)
+    assert "127.0.0.1 was not told of this success: no answer within 0.2 s" in str(warning)
 
 
 def test_check_mode_and_nobody_to_tell(channel: Channel, capsys: pytest.CaptureFixture[str]) -> None:
