@@ -7,6 +7,7 @@ from __future__ import annotations
 import pytest
 
 from ansible_collections.linkrift.platform.plugins.filter.recorded_releases import recorded_releases
+from ansible_collections.linkrift.platform.plugins.filter.rollout_return import rollout_return
 from ansible_collections.linkrift.platform.plugins.filter.rotation_moves import rotation_moves
 
 OLD, NEW = "1.0.0+000000000000", "1.1.0+111111111111"
@@ -40,3 +41,52 @@ def test_one_slot_comes_and_the_other_goes() -> None:
 def test_what_is_drained_stays_drained_in_the_other_slot(blue: str, green: str, expected: str) -> None:
     changes = rotation_moves({"api": {"app1-blue": blue, "app1-green": green}}, {"app1": {"api": "green"}})
     assert [(change["slot"], change["state"]) for change in changes] == [("green", expected), ("blue", "maint")]
+
+
+def slot(release: str = OLD, state: str = "live", *, admitted: bool = True) -> dict[str, object]:
+    return {"release": release, "state": state, "active": state != "idle", "admitted": admitted}
+
+
+IDLE = slot(OLD, "idle", admitted=False)
+PLANNED = {
+    "state": "move",
+    "release": NEW,
+    "drained": False,
+    "back": {"slot": "blue", "release": OLD, "warm": True},
+}
+
+
+@pytest.mark.parametrize(
+    ("live", "blue", "green", "expected"),
+    [
+        ("blue", slot(), IDLE, None),
+        ("blue", slot(), slot(NEW, "candidate", admitted=False), (False, NEW)),
+        ("blue", slot(), slot(NEW, "warm"), (False, NEW)),
+        ("green", slot(OLD, "warm"), slot(NEW), (False, NEW)),
+        ("green", IDLE, slot(NEW), (True, NEW)),
+        ("blue", slot(admitted=False), IDLE, (False, "")),
+        ("blue", slot(), slot("0.9.0+999999999999", "warm"), (False, "")),
+    ],
+    ids=["untouched", "gated", "switched", "committed", "its former one stopped", "a worker that handed over", "warm"],
+)
+def test_what_a_rollout_touched_goes_back(
+    live: str, blue: dict[str, object], green: dict[str, object], expected: tuple[bool, str] | None
+) -> None:
+    found = rollout_return({"api": PLANNED}, {"api": {"live": live, "slots": {"blue": blue, "green": green}}})
+    if expected is None:
+        assert found == {}
+        return
+    assert found["api"] == {
+        "slot": "blue",
+        "release": OLD,
+        "start": expected[0],
+        "leaves": "green",
+        "undone": expected[1],
+        "drained": False,
+    }
+
+
+def test_what_was_not_part_of_it_or_had_nothing_before_is_left_alone() -> None:
+    now = {"api": {"live": "green", "slots": {"blue": IDLE, "green": slot(NEW)}}}
+    assert rollout_return({"api": {**PLANNED, "state": "done"}}, now) == {}
+    assert rollout_return({"api": {**PLANNED, "back": None}}, now) == {}
