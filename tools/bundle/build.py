@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,7 +42,9 @@ class Built:
     manifest: Manifest
 
 
-def build(checkout: Path, dist: Path, cache: Cache, say: Say, keep: int) -> Built:
+def build(
+    checkout: Path, dist: Path, cache: Cache, say: Say, keep: int, targets: Sequence[BuildTarget] = TARGETS
+) -> Built:
     """Build the bundle of a checkout, as an archive and as a tree for the bundle store.
 
     Args:
@@ -51,6 +53,7 @@ def build(checkout: Path, dist: Path, cache: Cache, say: Say, keep: int) -> Buil
         cache: wheels fetched before.
         say: gets one line for each step.
         keep: bundles to leave in `dist`, this one included.
+        targets: the hosts it is for.
 
     Raises:
         BuildError: something is missing or does not fit together.
@@ -63,7 +66,7 @@ def build(checkout: Path, dist: Path, cache: Cache, say: Say, keep: int) -> Buil
     schema = read_schema(app / "migrations")
     installer = read_lock(INSTALLER)
     lock = read_lock(app / "requirements.lock")
-    wanted = {target: [*pins_for(lock, target), *installer] for target in TARGETS}
+    wanted = {target: [*pins_for(lock, target), *installer] for target in targets}
     dist.mkdir(parents=True, exist_ok=True)
     _clear_unfinished(dist)
     with tempfile.TemporaryDirectory(prefix=".building-", dir=dist) as name:
