@@ -40,8 +40,9 @@ def test_no_visitor_noticed_and_no_retry_hid_anything(phase: str) -> None:
     assert masked(found) == dict.fromkeys(MASKED, 0)
     # A reload takes its worker's counters with it, so the log has the last word.
     logged = found["logged"]
-    assert logged["requests"] >= found["load"]["requests"], logged
-    assert (logged["retried"], logged["errors"], logged["ends"]) == (0, 0, {})
+    # It knows whole seconds, and has what came since the first of them.
+    assert logged["requests"] >= found["load"]["requests"] * 0.9, logged
+    assert (logged["failed"], logged["retried"]) == (0, 0), logged
 
 
 def test_a_host_lost_while_it_served_cost_only_what_it_was_answering() -> None:
