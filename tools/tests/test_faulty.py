@@ -208,10 +208,10 @@ async def test_fails_after_the_admission(admission: Path, monkeypatch: pytest.Mo
     async with running(admission, "fails_after", seconds=0.5) as it:
         await asyncio.sleep(0.7)
         assert (await it.get("/x"))[0] == 200
+        admitted = time.monotonic()
         admit(admission)
-        await until(it.service.health._admission.admitted, "admitted")
-        assert (await it.get("/x"))[0] == 200
         await until(lambda: it.service._fails, "fails")
+        assert time.monotonic() - admitted >= 0.5
         assert (await it.get("/x"))[0] == 500
         assert (await it.get("/health"))[0] == 200
 
@@ -233,7 +233,7 @@ async def test_leaks_after_the_admission_in_one_process_and_not_for_ever(
         admit(admission)
         started = time.monotonic()
         await until(lambda: grown(it) >= 3.9, "leaks")
-        assert time.monotonic() - started >= 0.15  # 20 MiB each second
+        assert time.monotonic() - started >= 0.1  # 20 MiB each second
         await asyncio.sleep(0.2)
         assert 3.9 <= grown(it) <= 5.1
         assert grown(other) == 0
