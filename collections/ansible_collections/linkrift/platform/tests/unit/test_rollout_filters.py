@@ -8,6 +8,7 @@ import pytest
 
 from ansible_collections.linkrift.platform.plugins.filter.recorded_releases import recorded_releases
 from ansible_collections.linkrift.platform.plugins.filter.rollout_return import rollout_return
+from ansible_collections.linkrift.platform.plugins.filter.rollout_warm import rollout_warm
 from ansible_collections.linkrift.platform.plugins.filter.rotation_moves import rotation_moves
 
 OLD, NEW = "1.0.0+000000000000", "1.1.0+111111111111"
@@ -90,3 +91,25 @@ def test_what_was_not_part_of_it_or_had_nothing_before_is_left_alone() -> None:
     now = {"api": {"live": "green", "slots": {"blue": IDLE, "green": slot(NEW)}}}
     assert rollout_return({"api": {**PLANNED, "state": "done"}}, now) == {}
     assert rollout_return({"api": {**PLANNED, "back": None}}, now) == {}
+
+
+@pytest.mark.parametrize(
+    ("service", "entry", "facts", "expected"),
+    [
+        ("api", {}, {}, {"app1": {"api": "blue"}}),
+        ("api", {}, {"warm_until": 100 + 60}, {"app1": {"api": "blue"}}),
+        ("api", {}, {"warm_until": 100 + 10}, {}),
+        ("api", {"make_room": True}, {}, {}),
+        ("api", {"state": "done"}, {}, {}),
+        ("api", {}, {"state": "candidate"}, {}),
+        ("api", {}, {"release": NEW}, {}),
+        ("worker", {}, {}, {}),
+    ],
+)
+def test_visitors_go_at_once_only_to_what_is_warm_and_stays(
+    service: str, entry: dict[str, object], facts: dict[str, object], expected: dict[str, dict[str, str]]
+) -> None:
+    plan = {"state": "move", "release": OLD, "target_slot": "blue", "make_room": False, **entry}
+    blue = {**slot(OLD, "warm"), "warm_until": None, **facts}
+    host = {"services": {service: {"slots": {"blue": blue, "green": slot(NEW)}}}}
+    assert rollout_warm({"app1": {service: plan}}, {"app1": host}, 100) == expected
