@@ -11,7 +11,7 @@ version_added: 0.3.0
 author: Linkrift Platform Team (@linkrift)
 description:
   - Compares where an undo leads to with what the slots do now, and returns what is to be done for each service that a
-    rollout has touched. Services that serve what they served, with nothing beside it, are left out.
+    rollout has touched. Services that serve what they served, with nothing of the rollout beside it, are left out.
 positional: _input, services
 options:
   _input:
@@ -62,7 +62,9 @@ def rollout_return(part: Mapping[str, Mapping[str, Any]], services: Mapping[str,
         slot, leaves = back["slot"], other_slot(back["slot"])
         serves, other = state["slots"][slot], state["slots"][leaves]
         well = serves["active"] and (serves["admitted"] or entry["drained"]) and serves["release"] == back["release"]
-        if state["live"] == slot and well and other["state"] == "idle":
+        # What is warm there since an earlier run is none of this one's business.
+        ours = other["state"] != "idle" and other["release"] == entry["release"]
+        if state["live"] == slot and well and not ours:
             continue
         found[service] = {
             "slot": slot,

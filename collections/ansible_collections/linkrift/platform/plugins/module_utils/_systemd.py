@@ -214,7 +214,8 @@ class Systemd:
         Raises:
             SystemdError: there is such a timer already, or it failed.
         """
-        timer = [f"--unit={name}", f"--on-active={seconds:g}", "--timer-property=AccuracySec=1s", "--collect"]
+        timer = [f"--unit={name}", f"--description={name}", f"--on-active={seconds:g}", "--collect"]
+        timer.append("--timer-property=AccuracySec=1s")
         done = self._run(["systemd-run", "--quiet", "--no-ask-password", *timer, "--", *command], 20)
         if done.status != 0:
             msg = f"systemd-run --unit={name}: {' '.join(done.stderr.split()) or f'exit status {done.status}'}"

@@ -127,6 +127,8 @@ class FakeSystem:
             return Completed(0, f"started\nconnecting with password {SECRET}\n", "")
         if command[0] == "systemd-run":
             name = next(word for word in command if word.startswith("--unit=")).removeprefix("--unit=")
+            if self.states.get(f"{name}.timer") == "failed":
+                return Completed(1, "", f"Unit {name}.timer was already loaded or has a fragment file.")
             self.calls.append(f"schedule {name}")
             self.scheduled[f"{name}.timer"] = list(command[command.index("--") + 1 :])
             return Completed(0, "", "")
@@ -134,7 +136,10 @@ class FakeSystem:
         if name.endswith(".timer"):
             if verb == "stop":
                 del self.scheduled[name]
-            return Completed(0, f"Id={name}\nActiveState={'active' if name in self.scheduled else 'inactive'}\n", "")
+            elif verb == "reset-failed":
+                del self.states[name]
+            state = "active" if name in self.scheduled else self.states.get(name, "inactive")
+            return Completed(0, f"Id={name}\nActiveState={state}\n", "")
         if verb == "show":
             return self._show(name)
         self.calls.append(verb)

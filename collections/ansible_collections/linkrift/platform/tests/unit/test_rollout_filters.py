@@ -66,7 +66,7 @@ PLANNED = {
         ("green", slot(OLD, "warm"), slot(NEW), (False, NEW)),
         ("green", IDLE, slot(NEW), (True, NEW)),
         ("blue", slot(admitted=False), IDLE, (False, "")),
-        ("blue", slot(), slot("0.9.0+999999999999", "warm"), (False, "")),
+        ("blue", slot(), slot("0.9.0+999999999999", "warm"), None),
     ],
     ids=["untouched", "gated", "switched", "committed", "its former one stopped", "a worker that handed over", "warm"],
 )

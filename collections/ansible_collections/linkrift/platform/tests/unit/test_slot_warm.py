@@ -63,6 +63,14 @@ def test_what_served_before_stays_until_its_timer_stops_it(host: FakeHost, tmp_p
     }
 
 
+def test_a_timer_that_failed_is_no_obstacle_and_what_runs_is_one_line(host: FakeHost) -> None:
+    host.system.states[TIMER] = "failed"
+    assert _slot.warm(host).record.changed
+    [shell, script] = host.system.scheduled[TIMER]
+    assert shell == "/bin/sh"
+    assert (Path(script).stat().st_mode & 0o777, Path(script).parent.stat().st_mode & 0o777) == (0o600, 0o700)
+
+
 def test_a_timer_that_was_overtaken_leaves_the_live_slot_alone(host: FakeHost, tmp_path: Path) -> None:
     _slot.warm(host)
     timer = dict(host.system.scheduled)
