@@ -1,0 +1,272 @@
+"""What visitors and hosts saw of releases (releases.yml): good ones, bad ones, killed ones, two at once."""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+import textwrap
+from typing import Any, cast
+
+import pytest
+
+from tools.testing.lab_hosts import APP_HOSTS, SERVICES, find_lab
+
+# What a retry or a broken answer would show, though the visitor got one.
+MASKED = ("econ", "eresp", "wretr", "wredis", "hrsp_5xx")
+NOT_NOTICED = ("good", "back", "bad", "killed")
+
+
+@functools.cache
+def results() -> dict[str, Any]:
+    return cast("dict[str, Any]", json.loads((find_lab().directory / "releases.json").read_text(encoding="utf-8")))
+
+
+def seen(phase: str) -> dict[str, Any]:
+    return cast("dict[str, Any]", results()[phase]["seen"])
+
+
+def said(phase: str, run: str) -> str:
+    """Return what a run said, as one line: Ansible breaks long ones."""
+    return " ".join(str(seen(phase)["runs"][run]["said"]).split())
+
+
+def serving(look: dict[str, Any]) -> dict[tuple[str, str], tuple[str, str, str]]:
+    """Return by host and service the live slot, its release, and the one that answers there."""
+    return {
+        (host, service): (found["live"], found["current"], found["answers"])
+        for host, services in look["hosts"].items()
+        for service, found in services.items()
+    }
+
+
+def releases(look: dict[str, Any]) -> dict[str, set[str]]:
+    """Return which releases answer, by service."""
+    found = serving(look)
+    return {service: {found[host, service][2] for host in APP_HOSTS} for service in SERVICES}
+
+
+def recorded(look: dict[str, Any]) -> dict[str, str]:
+    """Return what the fleet is to run, by service."""
+    return {service: entry["release"] for service, entry in look["fleet"]["services"].items()}
+
+
+def masked(phase: str) -> dict[str, int]:
+    """Return how much each counter of all servers grew in a phase."""
+    found = results()[phase]
+    assert found["same_haproxy"], "its counters began anew"
+    grown = dict.fromkeys(MASKED, 0)
+    for service, entry in found["after"].items():
+        for name, server in entry["servers"].items():
+            before = found["before"][service]["servers"][name]["counters"]
+            for counter in MASKED:
+                grown[counter] += server["counters"][counter] - before[counter]
+    return grown
+
+
+def status_of(phase: str) -> dict[str, Any]:
+    """Return what status.yml said as JSON."""
+    text = seen(phase)["runs"]["status"]["said"].partition("TASK [Show it]")[2]
+    found = re.search(r"^( *)\{\n.*?^\1\}$", text, re.MULTILINE | re.DOTALL)
+    assert found, text
+    return cast("dict[str, Any]", json.loads(textwrap.dedent(found[0])))
+
+
+# --- Visitors ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("phase", NOT_NOTICED)
+def test_no_visitor_noticed(phase: str) -> None:
+    found = results()[phase]
+    assert (found["load"]["failed"], found["load"]["failures"]) == (0, {}), found["load"]
+    assert found["load"]["requests"] > 2000
+    logged = found["logged"]
+    # It knows whole seconds, and has what came since the first of them.
+    assert logged["requests"] >= found["load"]["requests"] * 0.9
+    assert (logged["failed"], logged["retried"], logged["aborted"]) == (0, 0, 0), logged
+
+
+@pytest.mark.parametrize("phase", NOT_NOTICED)
+def test_no_retry_hid_anything(phase: str) -> None:
+    assert masked(phase) == dict.fromkeys(MASKED, 0)
+
+
+def test_what_breaks_when_visitors_come_is_noticed_on_its_host_only_and_not_for_long() -> None:
+    found = results()["late"]
+    failed = {name: server["failed"] for name, server in found["servers"].items() if server["failed"]}
+    assert {name.partition("-")[0] for name in failed} == {"app2"}, failed
+    assert found["load"]["failures"].keys() <= {"status 500"}
+    # A third of 200 requests a second, and a few seconds until it is seen and undone.
+    assert 0 < found["load"]["failed"] <= 200 / 3 * 20, found["load"]
+
+
+# --- A good release ---------------------------------------------------------------------------------------------------
+
+
+def test_a_deploy_takes_the_release_live_everywhere() -> None:
+    good = seen("good")["releases"]["good"]["id"]
+    after = seen("good")["looks"]["after"]
+    assert releases(after) == {service: {good} for service in SERVICES}
+    assert recorded(after) == dict.fromkeys(SERVICES, good)
+    before = serving(seen("good")["looks"]["before"])
+    for place, (slot, current, _answer) in serving(after).items():
+        assert current == good
+        assert slot != before[place][0]
+
+
+def test_what_served_before_stays_warm_and_workers_stop() -> None:
+    before = seen("good")["looks"]["before"]["hosts"]
+    for host, services in seen("good")["looks"]["after"]["hosts"].items():
+        for service, found in services.items():
+            old = before[host][service]["live"]
+            warm = [] if service == "worker" else [old]
+            assert found["cooling"] == warm, (host, service)
+            assert found["running"] == sorted([found["live"], *warm]), (host, service)
+            assert found["linked"][old] == before[host][service]["current"]
+
+
+def test_ledgers_have_each_step() -> None:
+    good = seen("good")["releases"]["good"]["id"]
+    run = seen("good")["report"]["id"]
+    for host, services in seen("good")["looks"]["after"]["hosts"].items():
+        for service, found in services.items():
+            steps = [entry for entry in found["ledger"] if run in entry["by"]]
+            done = [entry["action"] for entry in steps if entry["release"] == good and entry["slot"] == found["live"]]
+            assert done == ["candidate", "admitted", "live"], (host, service, steps)
+            assert all(entry["by"].startswith("deploy ") for entry in steps)
+
+
+def test_the_report_has_what_was_done_and_what_visitors_got() -> None:
+    report = seen("good")["report"]
+    good = seen("good")["releases"]["good"]["id"]
+    before = recorded(seen("good")["looks"]["before"])
+    assert (report["result"], report["purpose"]) == ("success", "deploy")
+    assert report["releases"] == {service: {"from": before[service], "to": good} for service in SERVICES}
+    assert report["hosts"].keys() == set(APP_HOSTS)
+    during = report["visitors"]["during"]
+    assert during["requests"] > 1000
+    assert (during["failed"], during["retried"]) == (0, 0)
+
+
+def test_the_same_again_is_nothing_to_do() -> None:
+    assert "nothing to do" in said("good", "again")
+    assert set(re.findall(r"changed=(\d+)", said("good", "again"))) == {"0"}
+
+
+@pytest.mark.parametrize(("phase", "look"), [("good", "after"), ("killed", "ended")])
+def test_status_tells_the_same(phase: str, look: str) -> None:
+    status = status_of(phase)
+    truth = seen(phase)["looks"][look]
+    rows = {(row["host"], row["service"]): (row["slot"], row["release"]) for row in status["rows"]}
+    assert rows == {place: (slot, release) for place, (slot, _current, release) in serving(truth).items()}
+    assert status["fleet"] == recorded(truth)
+    assert status["findings"] == []
+    assert status["leases"] == []
+
+
+# --- Back, at one moment, two at once ---------------------------------------------------------------------------------
+
+
+def test_a_rollback_leads_to_the_release_before() -> None:
+    before = seen("good")["looks"]["before"]
+    back = seen("back")["looks"]["back"]
+    assert releases(back) == releases(before)
+    assert recorded(back) == recorded(before)
+    # Api and redirect were warm: nothing of them was started anew, and what is left is warm in turn.
+    for host, services in back["hosts"].items():
+        for service in ("api", "redirect"):
+            assert services[service]["live"] == before["hosts"][host][service]["live"]
+            assert services[service]["running"] == ["blue", "green"]
+            assert services[service]["cooling"] == sorted({"blue", "green"} - {services[service]["live"]})
+
+
+def test_all_hosts_at_one_moment() -> None:
+    good = seen("good")["releases"]["good"]["id"]
+    first = recorded(seen("back")["looks"]["back"])
+    found = seen("back")["looks"]["blue_green"]
+    assert seen("back")["first"]["rc"] == 0
+    assert releases(found) == {"api": {good}, "redirect": {good}, "worker": {first["worker"]}}
+    assert recorded(found) == {"api": good, "redirect": good, "worker": first["worker"]}
+
+
+def test_of_two_at_once_the_second_is_refused_and_told_who_is_first() -> None:
+    lease = seen("back")["lock"]
+    second = said("back", "second")
+    assert seen("back")["midway"], "the first one was over before"
+    assert seen("back")["runs"]["second"]["rc"] != 0
+    assert "the fleet is being changed" in second
+    assert f"deploy {lease['id']} by {lease['by']}" in second
+    assert set(re.findall(r"changed=(\d+)", second)) == {"0"}
+    # It was to take the workers live.
+    for services in seen("back")["looks"]["blue_green"]["hosts"].values():
+        last = services["worker"]["ledger"][-1]
+        assert last["by"].startswith("rollback "), last
+
+
+# --- Bad ones ---------------------------------------------------------------------------------------------------------
+
+REASONS = {
+    ("bad", "candidates"): ["exit", "never ready, on purpose", "500"],
+    ("bad", "complains"): ["lines of level error or worse"],
+    ("bad", "altered"): ["SHA256SUMS"],
+    ("bad", "foreign"): ["wheels"],
+    ("late", "late"): ["5xx"],
+}
+
+
+@pytest.mark.parametrize(("phase", "run"), REASONS)
+def test_a_bad_release_is_refused_with_its_reason(phase: str, run: str) -> None:
+    assert seen(phase)["runs"][run]["rc"] != 0
+    for reason in REASONS[phase, run]:
+        assert reason in said(phase, run)
+
+
+@pytest.mark.parametrize(
+    ("phase", "look"), [("bad", "candidates"), ("bad", "complains"), ("bad", "after"), ("late", "late")]
+)
+def test_after_a_bad_release_every_host_serves_what_it_served(phase: str, look: str) -> None:
+    before, after = seen(phase)["looks"]["before"], seen(phase)["looks"][look]
+    assert serving(after) == serving(before)
+    assert recorded(after) == recorded(before)
+    bad = seen(phase)["releases"]["faulty"]["id"]
+    for services in after["hosts"].values():
+        for service, found in services.items():
+            other = {"blue": "green", "green": "blue"}[found["live"]]
+            assert found["linked"].get(other) != bad or other not in found["running"], service
+
+
+def test_a_damaged_or_foreign_bundle_touches_no_slot() -> None:
+    before, after = seen("bad")["looks"]["complains"], seen("bad")["looks"]["after"]
+    assert after["hosts"] == before["hosts"]
+
+
+def test_what_was_live_for_a_moment_is_noted_as_undone() -> None:
+    bad = seen("late")["releases"]["faulty"]["id"]
+    for host in ("app1", "app2"):
+        last = seen("late")["looks"]["late"]["hosts"][host]["redirect"]["ledger"]
+        assert [entry for entry in last if entry["release"] == bad and entry["action"] == "undone"], host
+
+
+# --- Killed -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_that_was_killed_leaves_every_host_serving() -> None:
+    known = {seen("killed")["first"], seen("good")["releases"]["good"]["id"]}
+    for index, kill in enumerate(seen("killed")["kills"]):
+        assert kill["rc"] is None, f"the seed {seen('killed')['seed']} killed nothing"
+        found = serving(seen("killed")["looks"][f"killed {index}"])
+        assert len(found) == len(APP_HOSTS) * len(SERVICES)
+        for _slot, current, answer in found.values():
+            assert current == answer
+            assert answer in known
+
+
+def test_the_same_run_again_ends_it() -> None:
+    first = seen("killed")["first"]
+    ended = seen("killed")["looks"]["ended"]
+    assert releases(ended) == {service: {first} for service in SERVICES}
+    assert recorded(ended) == dict.fromkeys(SERVICES, first)
+    for services in ended["hosts"].values():
+        for found in services.values():
+            assert found["running"] == [found["live"]]
+            assert found["cooling"] == []

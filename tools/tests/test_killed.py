@@ -1,0 +1,55 @@
+"""What a killed command started is gone with it, even with a session of its own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from tools.testing.killed import family, kill_all, run
+
+# A child in a session of its own, as Ansible's workers are.
+PARENT = """
+import subprocess, sys, time
+child = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"], start_new_session=True)
+print(child.pid, flush=True)
+time.sleep(60)
+"""
+
+
+def is_running(pid: int) -> bool:
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"
+
+
+def test_all_of_it_is_killed() -> None:
+    with subprocess.Popen([sys.executable, "-c", PARENT], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        child = int(parent.stdout.readline())
+        assert kill_all(parent.pid) == {parent.pid, child}
+    end = time.monotonic() + 20
+    # Nobody waits for what has lost its parent, so it may be a moment until it is gone.
+    while is_running(child) and time.monotonic() < end:
+        time.sleep(0.01)
+    assert not is_running(child)
+
+
+def test_what_lasts_longer_is_killed(tmp_path: Path) -> None:
+    found = run([sys.executable, "-c", "import time; time.sleep(60)"], 0.1, tmp_path / "log")
+    assert (found["rc"], found["killed"]) == (None, 1)
+
+
+def test_what_ends_in_time_is_left_alone(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "print('TASK [Begin] ****\\nTASK [End] ****\\nok'); raise SystemExit(3)"]
+    assert run(command, 20.0, tmp_path / "log") == {"seconds": 20.0, "rc": 3, "killed": 0, "task": "TASK [End]"}
+
+
+def test_a_family_is_found_by_names_with_brackets_too(tmp_path: Path) -> None:
+    for pid, parent in ((10, 1), (11, 10), (12, 11), (13, 1)):
+        (tmp_path / str(pid)).mkdir()
+        (tmp_path / str(pid) / "stat").write_text(f"{pid} (a) (b c) S {parent} 0 0", encoding="utf-8")
+    assert family(10, tmp_path) == {10, 11, 12}
