@@ -1,6 +1,6 @@
 """`make soak`: sweeps that take too long for CI.
 
-The first installation is killed with its whole process group at a random moment, then run again: it must go on from
+The first installation is killed with all its processes at a random moment, then run again: it must go on from
 there to the same end, and a third run must change nothing. Each round says the seed that repeats it.
 """
 
@@ -8,9 +8,7 @@ from __future__ import annotations
 
 import argparse
 import hashlib
-import os
 import secrets
-import signal
 import subprocess
 import sys
 import time
@@ -18,6 +16,7 @@ from pathlib import Path
 
 from tools.bench import lab
 from tools.lab import ROOT, LabToolError
+from tools.testing.killed import kill_all
 
 # A first installation takes longer than this on two processors, so that most kills hit it in the middle.
 LONGEST_SECONDS = 180.0
@@ -32,7 +31,8 @@ def kill_in_the_middle(inventory: str, seconds: float) -> bool:
         try:
             process.wait(seconds)
         except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
+            # Its process group would not be all of it: Ansible's workers have sessions of their own.
+            kill_all(process.pid)
             return True
     return False
 

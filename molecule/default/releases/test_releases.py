@@ -252,8 +252,10 @@ def test_what_was_live_for_a_moment_is_noted_as_undone() -> None:
 
 def test_a_run_that_was_killed_leaves_every_host_serving() -> None:
     known = {seen("killed")["first"], seen("good")["releases"]["good"]["id"]}
-    for index, kill in enumerate(seen("killed")["kills"]):
-        assert kill["rc"] is None, f"the seed {seen('killed')['seed']} killed nothing"
+    first, second = (kill["rc"] for kill in seen("killed")["kills"])
+    # The first one may have left so little that the second one came to its end.
+    assert (first, second) in {(None, None), (None, 0)}, f"the seed {seen('killed')['seed']} killed nothing"
+    for index in range(2):
         found = serving(seen("killed")["looks"][f"killed {index}"])
         assert len(found) == len(APP_HOSTS) * len(SERVICES)
         for _slot, current, answer in found.values():
