@@ -1,4 +1,4 @@
-"""The redirect service moved to its other slot while visitors came (side_effect.yml), and site.yml left it there."""
+"""The redirect service moved to its other slot while visitors came (side_effect.yml)."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_no_retry_hid_a_drop() -> None:
 
 
 @pytest.mark.parametrize("name", APP_HOSTS)
-def test_site_left_the_live_slot_as_it_was(name: str) -> None:
+def test_the_other_slot_is_live(name: str) -> None:
     host = get_host(name)
     assert host.check_output("readlink /opt/linkrift/redirect/live") == "green"
     assert host.service("linkrift-redirect@green").is_enabled

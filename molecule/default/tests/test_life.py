@@ -105,6 +105,14 @@ def test_a_host_came_and_went() -> None:
     seen = results()["add_remove"]["seen"]
     added = {server["host"] for server in seen["added"]["redirect"]["servers"].values() if server["takes_traffic"]}
     assert added == {*APP_HOSTS, "app4"}
+    # site.yml, which added it, left the others' live slots alone.
+    before = results()["add_remove"]["before"]
+    for service in ("api", "redirect"):
+        serving = [
+            {name for name, server in found[service]["servers"].items() if server["takes_traffic"]}
+            for found in (before, seen["added"])
+        ]
+        assert {name for name in serving[1] if not name.startswith("app4-")} == serving[0]
     assert "app4-blue" not in seen["removed"]["redirect"]["servers"]
     assert seen["left"] == []
 

@@ -18,8 +18,8 @@ positional: _input, wish
 options:
   _input:
     description:
-      - The result of M(linkrift.platform.release_info) by host, with C(pending) added, which says by service whether
-        the live slot has other settings than those that are rendered. It then moves though its release stays.
+      - The result of M(linkrift.platform.release_info) by host. Where the settings that are rendered are others than
+        those of the live slot, it moves though its release stays.
     type: dict
     required: true
   wish:
@@ -53,6 +53,7 @@ _value:
       C(state) is C(move), C(done), or C(settle) (the release is right, and something that was begun is to be finished).
       C(make_room) says that the target slot runs something else, which must be stopped first. C(back) is the C(slot)
       and C(release) that an undo leads to, and whether it is C(warm); null where nothing was live.
+    - C(drained) names hosts that have something to do and are drained.
     - C(record) has the releases that the fleet record does not have yet.
     - C(changes) says whether there is anything to do, C(why) tells it in lines.
   type: dict
@@ -70,7 +71,7 @@ def rollout_plan(facts: Mapping[str, Mapping[str, Any] | None], wish: Mapping[st
     """Return what a rollout has to do.
 
     Args:
-        facts: what `release_info` returned, by host, with `pending`.
+        facts: what `release_info` returned, by host.
         wish: what it is to come to.
 
     Raises:

@@ -23,7 +23,14 @@ from ansible_collections.linkrift.platform.plugins.module_utils._release_use imp
     releases_on,
 )
 from ansible_collections.linkrift.platform.plugins.module_utils._slot import slot_facts
-from ansible_collections.linkrift.platform.plugins.module_utils._slot_state import Host, ServiceView, survey
+from ansible_collections.linkrift.platform.plugins.module_utils._slot_state import (
+    Host,
+    ServiceView,
+    SlotError,
+    digest_of,
+    survey,
+    wished_config,
+)
 from ansible_collections.linkrift.platform.plugins.module_utils._systemd import SystemdError
 from ansible_collections.linkrift.platform.plugins.module_utils._timers import cooling_timer, due_times
 
@@ -84,6 +91,7 @@ def service_facts(
         facts[service] = {
             "live": live,
             "drained": drained,
+            "rendered": _rendered(host),
             "slots": slots,
             "current": linked_release(layout.current_link(service)),
             "health": answer,
@@ -108,6 +116,14 @@ def _warm_until(host: Host) -> dict[str, int | None]:
     timers = {slot: cooling_timer(host.service, slot) for slot in SLOTS}
     due = due_times(host.systemd, list(timers.values()), host.clock)
     return {slot: due.get(timer) for slot, timer in timers.items()}
+
+
+def _rendered(host: Host) -> str | None:
+    """Return the digest of the settings that a candidate would get now; None when there are none to give."""
+    try:
+        return digest_of(host, wished_config(host))
+    except (SlotError, OSError):
+        return None
 
 
 def _health(host: Host, view: ServiceView) -> dict[str, Any] | None:

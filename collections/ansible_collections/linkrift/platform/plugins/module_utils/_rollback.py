@@ -7,7 +7,7 @@ Never by the time of a file, and never one for each host: a host that joined lat
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -85,6 +85,8 @@ def target(
             _refuse(f"{whose}: {reason}; the playbook deploy takes any release", known.values(), schema)
     else:
         found, whose = _previous(way, recorded), f"{service} cannot go back"
+        if recorded in known and _is_switched(facts, service, known):
+            found = recorded
         if not found:
             leaving = recorded or (way[-1] if way else "")
             reason = f"no good release came before {leaving}" if leaving else "nothing was ever live and good"
@@ -158,6 +160,20 @@ def _previous(way: list[str], recorded: str | None) -> str:
         # Hosts are on their way from what is recorded, or already back on their way from it.
         return recorded if recorded in way else way[-1]
     return way[-2] if len(way) > 1 else ""
+
+
+def _is_switched(facts: Mapping[str, Mapping[str, Any] | None], service: str, known: Container[str]) -> bool:
+    """Tell whether a deploy was killed between switch and commit, so that visitors may be on what was never live.
+
+    Such a slot is admitted beside the live one, and no timer will stop it. What was live before is on its way back.
+    """
+    for host in facts.values():
+        state = _state(host, service)
+        for name, slot in (state.get("slots") or {}).items():
+            other = slot["state"] == "warm" and name != state.get("live") and slot["release"] not in known
+            if other and slot.get("warm_until") is None:
+                return True
+    return False
 
 
 def _refuse(message: str, known: Iterable[Known], schema: Mapping[str, Any] | None) -> None:

@@ -94,8 +94,7 @@ def plan(facts: Mapping[str, Facts | None], wish: Wish) -> dict[str, Any]:
     """Return what a rollout does, stage by stage, and for each host where it goes and where an undo leads to.
 
     Args:
-        facts: what `release_info` returned, by host; with `pending` (by service: the live slot has other settings
-            than those that are rendered) where somebody looked.
+        facts: what `release_info` returned, by host.
         wish: what it is to come to.
 
     Raises:
@@ -117,6 +116,7 @@ def plan(facts: Mapping[str, Facts | None], wish: Wish) -> dict[str, Any]:
     return {
         "stages": stages,
         "hosts": hosts,
+        "drained": [host for host, moves in hosts.items() if any(_works(m) and m["drained"] for m in moves.values())],
         "record": record,
         "changes": bool(stages or record),
         "why": [*_told(hosts, wish), *_recorded(record, wish)] or ["everything is as wished: nothing to do"],
@@ -130,7 +130,10 @@ def _state(facts: Mapping[str, Facts | None], host: str, service: str) -> dict[s
     if not state.get("slots"):
         msg = f"nobody could look at {service} on {host}: see why, or leave the host out"
         raise PlanError(msg)
-    return {**state, "pending": bool((found.get("pending") or {}).get(service))}
+    live = state["slots"][state["live"]] if state["live"] else None
+    rendered = state.get("rendered")
+    pending = live is not None and rendered is not None and live["config_digest"] not in (None, rendered)
+    return {**state, "pending": pending}
 
 
 def _move(state: Facts, host: str, service: str, wish: Wish) -> dict[str, Any]:
@@ -155,7 +158,7 @@ def _move(state: Facts, host: str, service: str, wish: Wish) -> dict[str, Any]:
         "target_slot": target,
         "release": release,
         "state": "move" if moves else "settle" if left else "done",
-        "make_room": bool(moves and _in_the_way(slots[target], live, release, pending=state["pending"])),
+        "make_room": bool(moves and _in_the_way(slots[target], release, state.get("rendered"))),
         "drained": drained,
         "back": _back(state, target, wish.fleet.get(service)),
         "why": why,
@@ -171,17 +174,13 @@ def _target(slots: Facts, live_slot: str | None, release: str) -> str:
     )
 
 
-def _in_the_way(slot: Facts, live: Facts | None, release: str, *, pending: bool) -> bool:
-    """Tell whether a slot has to be stopped before it can run a release with today's settings.
-
-    A warm slot of the right release is taken as it is when it has the settings of the live one, and those are today's.
-    """
+def _in_the_way(slot: Facts, release: str, rendered: str | None) -> bool:
+    """Tell whether a slot has to be stopped before it can run a release with today's settings."""
     if slot["state"] == "idle":
         return False
     if slot["release"] != release:
         return True
-    as_today = live is not None and not pending and slot["config_digest"] == live["config_digest"]
-    return bool(slot["state"] == "warm" and live is not None and not as_today)
+    return bool(rendered is not None and slot["config_digest"] != rendered)
 
 
 def _left(state: Facts, service: str, *, drained: bool) -> list[str]:
@@ -210,10 +209,10 @@ def _back(state: Facts, target: str, recorded: str | None) -> dict[str, Any] | N
     slots, live_slot = state["slots"], state["live"]
     if not live_slot:
         return None
-    release = recorded or slots[live_slot]["release"]
-    # A host that has moved already goes back to its other slot; what never moved stays where it is.
-    moved = target == live_slot and slots[live_slot]["release"] != release
-    slot = other_slot(live_slot) if moved else live_slot
+    now = slots[live_slot]["release"]
+    # A host that has moved already goes back to its other slot; what never moved stays where it is, and what it is.
+    moved = bool(target == live_slot and recorded and now != recorded)
+    slot, release = (other_slot(live_slot), recorded) if moved else (live_slot, now)
     return {"slot": slot, "release": release, "warm": bool(slots[slot]["active"] and slots[slot]["release"] == release)}
 
 

@@ -94,6 +94,7 @@ services:
     api:
       live: blue
       drained: false
+      rendered: 1f0c8a55e1b2c3d4
       current: 1.4.0+3f9c2a71b0de
       slots:
         blue:

@@ -35,6 +35,7 @@ def service(
     return {
         "live": live,
         "drained": False,
+        "rendered": "s1",
         "slots": {name: {**facts, "port": PORTS[name]} for name, facts in slots.items()},
         "current": slots[live]["release"] if live else None,
         "history": [],

@@ -64,7 +64,17 @@ def test_a_bare_host_has_nothing(tmp_path: Path) -> None:
 def test_a_host_without_systemd_is_a_warning(tmp_path: Path) -> None:
     facts, warnings = service_facts(Layout(tmp_path), ["api"], hosts(working=False))
     ledger = {"history": [], "undone": {}, "last": None}
-    assert facts == {"api": {"live": None, "drained": False, "slots": {}, "current": None, "health": None, **ledger}}
+    assert facts == {
+        "api": {
+            "live": None,
+            "drained": False,
+            "rendered": None,
+            "slots": {},
+            "current": None,
+            "health": None,
+            **ledger,
+        }
+    }
     assert "the slots of api cannot be looked at" in warnings[0]
 
 

@@ -63,6 +63,17 @@ def test_an_interrupted_rollout_leads_back_to_the_record() -> None:
     assert back(facts, B) == B
 
 
+def test_a_rollout_that_was_killed_before_anything_was_live_leads_back_to_the_record() -> None:
+    facts = {"app1": host((1, A), (2, B)), "app2": host((1, A), (2, B))}
+    green = {"state": "warm", "release": C, "warm_until": None}
+    facts["app2"]["services"]["api"] |= {"live": "blue", "slots": {"blue": {"state": "live"}, "green": green}}
+    assert back(facts, B) == B
+    green["warm_until"] = 1
+    assert back(facts, B) == A, "that one is only kept warm"
+    green |= {"warm_until": None, "release": A}
+    assert back(facts, B) == A, "a rollback that was killed goes on"
+
+
 def test_an_interrupted_rollback_goes_on() -> None:
     facts = {"app1": host((1, A), (2, B), (3, A)), "app2": host((1, A), (2, B))}
     assert back(facts, B) == A

@@ -8,6 +8,7 @@ import pytest
 
 from ansible_collections.linkrift.platform.plugins.filter.recorded_releases import recorded_releases
 from ansible_collections.linkrift.platform.plugins.filter.rollout_return import rollout_return
+from ansible_collections.linkrift.platform.plugins.filter.rollout_room import rollout_room
 from ansible_collections.linkrift.platform.plugins.filter.rollout_warm import rollout_warm
 from ansible_collections.linkrift.platform.plugins.filter.rotation_moves import rotation_moves
 
@@ -113,3 +114,11 @@ def test_visitors_go_at_once_only_to_what_is_warm_and_stays(
     blue = {**slot(OLD, "warm"), "warm_until": None, **facts}
     host = {"services": {service: {"slots": {"blue": blue, "green": slot(NEW)}}}}
     assert rollout_warm({"app1": {service: plan}}, {"app1": host}, 100) == expected
+
+
+def test_visitors_are_on_the_live_slot_before_the_other_one_makes_room() -> None:
+    stays, goes = {"make_room": False, "live_slot": "blue"}, {"make_room": True, "live_slot": "green"}
+    plan = {"app1": {"api": goes, "redirect": stays}, "app2": {"api": goes}}
+    plan["app3"] = {"api": {**goes, "live_slot": None}}
+    assert rollout_room(plan, ["app1", "app3", "app4"], ["api", "redirect"]) == {"app1": {"api": "green"}}
+    assert rollout_room(plan, ["app1", "app2"], ["redirect"]) == {}

@@ -70,7 +70,7 @@ def test_a_first_candidate_that_was_left_behind_is_gone_on_with() -> None:
 
 
 def test_new_settings_move_the_same_release() -> None:
-    facts = {"app1": {**host(runs(NEW)), "pending": {"redirect": True}}}
+    facts = {"app1": host(runs(NEW, rendered="s2"))}
     found = planned(facts, fleet={"redirect": NEW})
     assert found["changes"]
     moved = found["hosts"]["app1"]["redirect"]
@@ -86,6 +86,7 @@ def test_new_settings_move_the_same_release() -> None:
         (slot("warm", OTHER), True),
         (slot("candidate", OTHER), True),
         (slot("candidate", NEW), False),
+        (slot("candidate", NEW, config_digest="yesterday's"), True),
         (slot("warm", NEW), False),
         (slot("warm", NEW, config_digest="yesterday's"), True),
     ],
@@ -95,8 +96,13 @@ def test_room_is_made_where_something_else_runs(other: dict[str, Any], make_room
 
 
 def test_a_warm_slot_with_yesterdays_settings_is_no_shortcut() -> None:
-    facts = {"app1": {**host(runs(OLD, other=slot("warm", NEW))), "pending": {"redirect": True}}}
-    assert planned(facts)["hosts"]["app1"]["redirect"]["make_room"]
+    assert entry(runs(OLD, other=slot("warm", NEW), rendered="s2"))["make_room"]
+    assert not entry(runs(OLD, other=slot("warm", NEW, config_digest="s2"), rendered="s2"))["make_room"]
+
+
+def test_settings_that_nobody_can_tell_are_no_reason_to_move() -> None:
+    assert entry(runs(NEW, rendered=None))["state"] == "done"
+    assert entry(service("blue", slot("live", NEW, config_digest=None), current=NEW))["state"] == "done"
 
 
 @pytest.mark.parametrize(
@@ -133,6 +139,7 @@ def test_a_drained_host_is_moved_and_stays_drained() -> None:
     state = service("blue", slot("live", OLD, admitted=False), drained=True)
     assert (entry(state)["state"], entry(state)["drained"]) == ("move", True)
     assert "stays so" in planned({"app1": host(state)})["why"][0]
+    assert planned({"app1": host(state), "app2": host(runs(OLD))})["drained"] == ["app1"]
     done = service("blue", slot("live", NEW, admitted=False), drained=True)
     assert entry(done)["state"] == "done"
     assert entry(runs(OLD), drained=["app1"])["drained"]
@@ -146,9 +153,9 @@ def test_a_host_that_an_interrupted_run_moved_goes_back_with_the_others() -> Non
     assert entry(moved)["back"] == {"slot": "green", "release": NEW, "warm": True}, "nobody knows of another one"
 
 
-def test_a_host_that_differs_from_the_fleet_goes_back_to_what_the_fleet_has() -> None:
+def test_a_host_that_missed_a_rollout_goes_back_to_what_it_is() -> None:
     found = entry(runs(OTHER), fleet={"redirect": OLD})
-    assert found["back"] == {"slot": "blue", "release": OLD, "warm": False}
+    assert found["back"] == {"slot": "blue", "release": OTHER, "warm": True}
 
 
 # --- the fleet ---
