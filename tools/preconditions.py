@@ -26,7 +26,7 @@ BRIDGE = "lr1"
 LAB = Path("/var/lib/linkrift-lab")
 TOOLS_GIB = 2
 LAB_GIB = 8
-# The seven hosts with everything on them take about 2.5 GiB.
+# The eight hosts with everything on them take about 2.5 GiB.
 MEMORY_GIB = 4
 
 
@@ -79,7 +79,7 @@ def memory(meminfo: str, needed_gib: float) -> str | None:
     match = re.search(r"^MemAvailable:\s+(\d+) kB", meminfo, re.MULTILINE)
     free = int(match[1]) / 1024**2 if match else needed_gib
     if free < needed_gib:
-        return f"memory too small: {free:.1f} GiB available, seven hosts need {needed_gib:g} GiB"
+        return f"memory too small: {free:.1f} GiB available, eight hosts need {needed_gib:g} GiB"
     return None
 
 

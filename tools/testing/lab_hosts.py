@@ -22,7 +22,8 @@ INVENTORY = os.environ["MOLECULE_INVENTORY_FILE"]
 SERVICES = ("api", "redirect", "worker")
 PORTS = {"api": (8080, 8180), "redirect": (8081, 8181), "worker": (8082, 8182)}
 APP_HOSTS = ("app1", "app2", "app3")
-ALL_HOSTS = ("lb1", *APP_HOSTS, "data1", "ops1", "client1")
+BALANCERS = ("lb1", "lb2")
+ALL_HOSTS = (*BALANCERS, *APP_HOSTS, "data1", "ops1", "client1")
 
 
 @functools.cache

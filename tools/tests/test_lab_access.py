@@ -22,7 +22,7 @@ def lab(tmp_path: Path) -> Lab:
 def test_the_labs_inventory_is_the_pattern_for_all() -> None:
     known, children = access.template(TEMPLATE)
     specs = {spec.name: spec for spec in host_specs([], known)}
-    assert list(specs) == ["lb1", "app1", "app2", "app3", "data1", "ops1", "client1"]
+    assert list(specs) == ["lb1", "lb2", "app1", "app2", "app3", "data1", "ops1", "client1"]
     assert specs["app3"].suite == "trixie"
     assert {spec.suite for name, spec in specs.items() if name != "app3"} == {"bookworm"}
     assert {"api_hosts", "redirect_hosts", "worker_hosts"} <= set(specs["app2"].groups)

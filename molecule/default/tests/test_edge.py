@@ -12,7 +12,7 @@ from typing import Any, cast
 import pytest
 from testinfra.host import Host
 
-from tools.testing.lab_hosts import ALL_HOSTS, Lab, get_host, run_json, variables
+from tools.testing.lab_hosts import ALL_HOSTS, BALANCERS, Lab, get_host, run_json, variables
 
 LOG = "/var/log/linkrift/haproxy-access.log"
 CERTIFICATE = "/etc/haproxy/certs/linkrift.pem"
@@ -74,7 +74,7 @@ def test_haproxy_shows_the_certificate_of_the_inventory(lab: Lab) -> None:
 def test_every_host_reports_when_its_certificates_expire(name: str) -> None:
     host = get_host(name)
     expected = {
-        "lb1": CERTIFICATE,
+        **dict.fromkeys(BALANCERS, CERTIFICATE),
         "data1": "/etc/postgresql/15/main/linkrift.pem",
         "ops1": "/etc/nginx/linkrift-bundle-store/certificate-and-key.pem",
     }

@@ -7,7 +7,7 @@ import json
 
 import pytest
 
-from tools.testing.lab_hosts import ALL_HOSTS, APP_HOSTS, PORTS, get_host, run_json, variables
+from tools.testing.lab_hosts import ALL_HOSTS, APP_HOSTS, BALANCERS, PORTS, get_host, run_json, variables
 
 # What listens now is asked of the hosts; these shall be found closed even where nothing listens.
 SLOT_PORTS = [port for pair in PORTS.values() for port in pair]
@@ -45,11 +45,11 @@ def live_ports(name: str) -> set[int]:
 def may_reach(source: str, target: str, port: int, address: str) -> bool:
     """Say whether the design opens the port of the target to the source (and something listens there)."""
     return (
-        (target == "lb1" and port in {80, 443})
+        (target in BALANCERS and port in {80, 443})
         or (target == "data1" and port in {5432, 6379, CLICKHOUSE} and source in APP_HOSTS)
         or (target == "ops1" and port == 8443 and source in APP_HOSTS)
         # Slots listen on the one address that balancers send to, linkrift_address.
-        or (target in APP_HOSTS and source == "lb1" and ":" not in address and port in live_ports(target))
+        or (target in APP_HOSTS and source in BALANCERS and ":" not in address and port in live_ports(target))
     )
 
 
