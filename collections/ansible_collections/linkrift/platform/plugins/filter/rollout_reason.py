@@ -45,14 +45,14 @@ def rollout_reason(failures: Mapping[str, Mapping[str, Any]], lost: Sequence[str
     """Return why a rollout failed.
 
     Args:
-        failures: `message` and `where` of each failure, by host.
+        failures: `task` and `message` of each failure, by host.
         lost: hosts that do not answer any more.
     """
     places: dict[str, list[str]] = {}
-    for failure in failures.values():
+    for host, failure in failures.items():
         message = failure["message"] or f"the task {failure['task']} failed"
-        places.setdefault(message, []).extend(failure["where"])
-    reasons = [f"{', '.join(sorted(set(where)))}: {message}" for message, where in places.items()]
+        places.setdefault(message, []).append(host)
+    reasons = [f"{', '.join(sorted(where))}: {message}" for message, where in places.items()]
     reasons += [f"{', '.join(lost)} was lost"] if lost else []
     return "; ".join(reasons) or "a step failed"
 

@@ -23,7 +23,7 @@ options:
       - C(ledgers), the lines of this rollout by host and service, as M(linkrift.platform.ledger_info) returns them.
       - C(steps), other things that were done, a list of C(host), C(service), C(what), C(at) (when it was done), and
         perhaps C(seconds) and C(slot).
-      - C(logs), what M(linkrift.platform.access_log_info) returned for a loop over the balancers, in C(results).
+      - C(logs), what M(linkrift.platform.access_log_info) returned, by balancer.
       - C(failures), by host the C(task) that failed, its C(message), C(evidence), and whatever else is to be shown.
       - C(skipped), a list of what was left out on purpose.
     type: dict

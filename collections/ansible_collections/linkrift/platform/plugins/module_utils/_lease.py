@@ -42,7 +42,15 @@ class LeaseError(Exception):
 
 
 class LeaseHeldError(LeaseError):
-    """Somebody else holds it; the message says who, since when, until when, and what to do."""
+    """Somebody else holds it; the message says who, since when, until when, and what to do.
+
+    Attributes:
+        lease: theirs.
+    """
+
+    def __init__(self, message: str, lease: Lease) -> None:
+        super().__init__(message)
+        self.lease = lease
 
 
 class LeaseLostError(LeaseError):
@@ -256,7 +264,8 @@ def decide(found: Lease | None, wish: Wish, now: datetime.datetime) -> Outcome:
         raise LeaseHeldError(
             f"the fleet is being changed: {found}, until {found.until.strftime(_TIME)} if it is not renewed (in "
             f"{int((found.until - now).total_seconds())} s). Wait for that, or ask them. If that run is dead for "
-            f"certain, take it over: take_over={found.id}"
+            f"certain, take it over: take_over={found.id}",
+            found,
         )
     warning = (
         f"took over the fleet's lease ({reason}): {found}. That run may have left something half done; what the hosts "

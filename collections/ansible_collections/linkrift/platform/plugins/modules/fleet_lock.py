@@ -96,15 +96,11 @@ EXAMPLES = r"""
   ansible.builtin.set_fact:
     run: "{{ 'deploy' | linkrift.platform.lease_owner }}"
 
-- name: See who holds the fleet
-  linkrift.platform.fleet_lock_info:
-  register: lock
-
-- name: Hold it
+- name: Hold the fleet
   linkrift.platform.fleet_lock:
     owner: "{{ run }}"
     purpose: deploy
-    abandoned: "{{ [lock.lease] | linkrift.platform.abandoned_leases }}"
+  register: lock
 
 - name: Let others have it
   linkrift.platform.fleet_lock:
@@ -124,6 +120,10 @@ lease:
     control: {host: 5f1d7a84c0b2e963, process: 4711, started: "1180034"}
     since: "2026-01-31T12:00:00Z"
     until: "2026-01-31T12:15:00Z"
+held_by:
+  description: Whose lease it is, as RV(lease) has it.
+  returned: when another run holds it
+  type: dict
 taken_over:
   description: Another run's lease that was ended; null for none.
   returned: success
@@ -178,6 +178,8 @@ def main() -> None:
             outcome = leases.hold(path, _wish(params), write=write)
         else:
             outcome = leases.free(path, params["owner"]["id"], write=write)
+    except leases.LeaseHeldError as error:
+        module.fail_json(msg=str(error), held_by=error.lease.as_dict())
     except (leases.LeaseError, ValueError) as error:
         module.fail_json(msg=str(error))
     if outcome.warning:

@@ -42,7 +42,7 @@ def make(run: Mapping[str, Any]) -> dict[str, Any]:
         raise ReportError(f"the result is {run['result']}, which is none of {', '.join(RESULTS)}")
     started, ended = _unix(run["started"]), _unix(run["ended"])
     releases = {service: _way(way) for service, way in sorted((run.get("releases") or {}).items())}
-    logs = {str(log.get("item", "")): log for log in run.get("logs") or []}
+    logs = run.get("logs") or {}
     counted = {name: log for name, log in sorted(logs.items()) if isinstance(log.get("marks"), Mapping)}
     visitors = _Visitors(counted.values())
     return {

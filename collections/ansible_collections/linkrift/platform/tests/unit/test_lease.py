@@ -63,6 +63,7 @@ def test_the_first_one_gets_it_and_others_are_told_everything(path: Path) -> Non
         "take_over=20260131T120000Z-aaaaaa",
     ):
         assert told in str(refused.value)
+    assert refused.value.lease == taken.after, "so that it can be seen whether that run is dead"
     assert leases.read(path) == taken.after, "refusing changes nothing"
 
 

@@ -29,7 +29,7 @@ OLD, NEW = "1.3.2+0d4b1c2a9f3e", "1.4.0+3f9c2a71b0de"
 BARE: dict[str, Any] = {"id": "20260921T141320Z-0a1b2c", "result": "success", "started": T0, "ended": T0 + 92.72}
 
 
-def log(balancer: str, *requests: tuple[int, str, str, int, int]) -> dict[str, Any]:
+def log(*requests: tuple[int, str, str, int, int]) -> dict[str, Any]:
     """What module access_log_info returns for a balancer: of second, service, server, status, milliseconds."""
     counts = Counts([Mark("before", T0 - 60, T0), Mark("during", T0, T0 + 93)])
     lines = []
@@ -40,7 +40,7 @@ def log(balancer: str, *requests: tuple[int, str, str, int, int]) -> dict[str, A
             json.dumps({**entry, "end": "--", "total_ms": spent, "retries": "0"}, separators=(",", ":")).encode()
         )
     counts.add_lines(lines, 0, math.inf)
-    result: dict[str, Any] = json.loads(json.dumps({"item": balancer, **counts.as_dict(), "unreadable": 1}))
+    result: dict[str, Any] = json.loads(json.dumps({**counts.as_dict(), "unreadable": 1}))
     return result
 
 
@@ -62,16 +62,15 @@ def full() -> dict[str, Any]:
         "steps": [
             {"host": "app1", "service": "redirect", "what": "rotation", "at": T0 + 8, "seconds": 0.4, "slot": "green"}
         ],
-        "logs": [
-            log("lb1", (-5, "redirect", "app1-blue", 302, 1), (5, "redirect", "app1-blue", 302, 3)),
-            log(
-                "lb2",
+        "logs": {
+            "lb1": log((-5, "redirect", "app1-blue", 302, 1), (5, "redirect", "app1-blue", 302, 3)),
+            "lb2": log(
                 (5, "redirect", "app1-green", 500, 7),
                 (6, "api", "app3-blue", 200, 9),
                 (7, "api", "<NOSRV>", 503, 0),
             ),
-            {"item": "lb3", "unreachable": True},
-        ],
+            "lb3": {"unreachable": True},
+        },
     }
 
 
@@ -269,10 +268,10 @@ def test_what_hosts_say_is_text_and_nothing_else() -> None:
         "releases": {evil: {"from": evil, "to": evil}},
         "skipped": [evil],
         "ledgers": {evil: {evil: [entry(0.5, evil, slot=evil, passed=[evil]), entry(0.6, "x", failed=evil)]}},
-        "logs": [
-            {**log(evil, (0, "redirect", "app1-blue", 302, 1)), "marks": {evil: log("x")["marks"]["during"]}},
-            {"item": evil * 2},
-        ],
+        "logs": {
+            evil: {**log((0, "redirect", "app1-blue", 302, 1)), "marks": {evil: log()["marks"]["during"]}},
+            evil * 2: {},
+        },
         "failures": {evil: {"task": evil, "message": evil, evil: evil}},
     }
     text, found = page(run)
