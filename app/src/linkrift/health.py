@@ -89,7 +89,7 @@ class Health:
             "status": status,
             **self._identity,
             "timestamp": datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z"),
-            "admitted": self._admission.admitted(),
+            **self._admission.standing(),
             "checks": checks,
             **(self._extra() if self._extra else {}),
         }

@@ -33,6 +33,7 @@ class ProcessSettings:
         shutdown_timeout: seconds from SIGTERM until whatever is left is cut off.
         slot: `blue`, `green`, or empty in development.
         admission_file: the slot is admitted while it exists; None: always.
+        live_link: names the service's live slot on this host, for whoever asks at `/health`; None: it is not told.
         runtime_directory: a directory that goes when the service stops; None: a temporary one is made.
         tls: what the listener proves who it is with; None: it speaks plain HTTP. Read once, before the processes are
             forked: all of them take each other's session tickets.
@@ -47,6 +48,7 @@ class ProcessSettings:
     shutdown_timeout: float = 30.0
     slot: str = ""
     admission_file: Path | None = None
+    live_link: Path | None = None
     runtime_directory: Path | None = None
     tls: ssl.SSLContext | None = field(default=None, repr=False, compare=False)
 
@@ -137,6 +139,7 @@ def read_process(environment: Environment, service: str, default_port: int) -> P
         shutdown_timeout=environment.duration("LINKRIFT_SHUTDOWN_TIMEOUT", 30.0, minimum=1.0, maximum=600.0),
         slot=environment.choice("LINKRIFT_SLOT", ("blue", "green"), ""),
         admission_file=environment.path("LINKRIFT_ADMISSION_FILE"),
+        live_link=environment.path("LINKRIFT_LIVE_LINK"),
         runtime_directory=environment.path("RUNTIME_DIRECTORY"),
         tls=read_listener_tls(environment),
     )

@@ -61,9 +61,11 @@ def test_the_guides_variables_are_understood() -> None:
             "LINKRIFT_SLOT": "green",
             "LINKRIFT_WORKER_PORT": "8182",
             "LINKRIFT_ADMISSION_FILE": "/var/lib/linkrift/worker/green.admitted",
+            "LINKRIFT_LIVE_LINK": "/opt/linkrift/worker/live",
         }
     )
     assert (worker.process.port, worker.process.slot, worker.batch_size) == (8182, "green", 1000)
+    assert worker.process.live_link == Path("/opt/linkrift/worker/live")
 
 
 def test_no_secret_is_shown() -> None:

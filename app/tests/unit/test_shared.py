@@ -66,7 +66,7 @@ def test_logs_can_be_text() -> None:
 def test_admission_is_looked_at_again_after_a_moment(tmp_path: Path) -> None:
     now = 0.0
     path = tmp_path / "blue.admitted"
-    admission = Admission(path, lambda: now)
+    admission = Admission(path, clock=lambda: now)
     assert not admission.admitted()
     path.touch()
     now = 0.1
@@ -74,6 +74,21 @@ def test_admission_is_looked_at_again_after_a_moment(tmp_path: Path) -> None:
     now = 0.2
     assert admission.admitted()
     assert Admission(None).admitted()
+
+
+def test_what_a_balancer_learns_of_the_host(tmp_path: Path) -> None:
+    path, link = tmp_path / "blue.admitted", tmp_path / "live"
+    unknown = {"admitted": False, "admitted_seconds": None, "live_slot": None, "live_seconds": None}
+    assert Admission(path, link).standing() == unknown
+    assert Admission(None).standing() == unknown | {"admitted": True}
+    path.touch()
+    # The age is the link's own: what it names need not be there.
+    link.symlink_to("green")
+    minute = time.time() - 60
+    os.utime(link, (minute, minute), follow_symlinks=False)
+    standing = Admission(path, link).standing()
+    assert (standing["admitted"], standing["live_slot"]) == (True, "green")
+    assert 0 <= float(standing["admitted_seconds"] or 0) < 60 <= float(standing["live_seconds"] or 0) < 120
 
 
 def test_the_board_adds_up_what_the_processes_say() -> None:

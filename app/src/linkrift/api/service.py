@@ -59,7 +59,7 @@ class ApiService:
             "api",
             release.id,
             settings.process.slot,
-            Admission(settings.process.admission_file),
+            Admission(settings.process.admission_file, settings.process.live_link),
             {"postgresql": self._database.check, "redis": self._check_redis, "clickhouse": self._check_clickhouse},
         )
         self._operations = Operations(self.health, process.board, self.refresh_metrics)

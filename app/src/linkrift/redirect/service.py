@@ -63,7 +63,7 @@ class RedirectService:
             "redirect",
             release.id,
             settings.process.slot,
-            Admission(settings.process.admission_file),
+            Admission(settings.process.admission_file, settings.process.live_link),
             {"postgresql": self._database.check, "redis": self._check_redis},
         )
         self._operations = Operations(self.health, process.board, self.refresh_metrics)

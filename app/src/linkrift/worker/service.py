@@ -44,7 +44,7 @@ class WorkerService:
             settings.clickhouse, threads=settings.concurrency + 1, statement_timeout=INSERT_SECONDS
         )
         self._queue = ClickQueue(self._redis, f"{socket.gethostname()}:{slot}:{process.index}")
-        self._admission = Admission(settings.process.admission_file)
+        self._admission = Admission(settings.process.admission_file, settings.process.live_link)
         self._consumer = Consumer(
             self._queue,
             self._clickhouse,

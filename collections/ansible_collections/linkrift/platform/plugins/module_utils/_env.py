@@ -23,7 +23,7 @@ from ansible_collections.linkrift.platform.plugins.module_utils._paths import SL
 _NAME = re.compile(r"[A-Z][A-Z0-9_]*")
 _PLAIN = re.compile(r"[A-Za-z0-9_./:@%+,=-]+")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
-_SLOT_VARIABLE = re.compile(r"LINKRIFT_(?:SLOT|ADMISSION_FILE|(?:API|REDIRECT|WORKER)_PORT)")
+_SLOT_VARIABLE = re.compile(r"LINKRIFT_(?:SLOT|ADMISSION_FILE|LIVE_LINK|(?:API|REDIRECT|WORKER)_PORT)")
 _UNIT_LINE = re.compile(r"^# unit ([0-9a-f]{64})$", re.MULTILINE)
 _ESCAPED = '"\\`$'
 _SPACE = " \t\n\r"

@@ -146,6 +146,7 @@ def pin(host: Host, slot: str) -> None:
         f"LINKRIFT_{host.service.upper()}_PORT": str(host.port(slot)),
         "LINKRIFT_SLOT": slot,
         "LINKRIFT_ADMISSION_FILE": str(host.layout.admission_file(host.service, slot)),
+        "LINKRIFT_LIVE_LINK": str(host.live_link),
     }
     try:
         text = env.pinned_text(rendered.read_text(encoding="utf-8"), own, unit_digest(host))

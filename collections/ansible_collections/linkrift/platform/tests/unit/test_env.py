@@ -137,6 +137,7 @@ def test_file_that_cannot_be_used_is_named(tmp_path: Path) -> None:
         ({"LINKRIFT_API_PORT": 8080}, "LINKRIFT_API_PORT belongs to the slot"),
         ({"LINKRIFT_SLOT": "blue"}, "LINKRIFT_SLOT belongs to the slot"),
         ({"LINKRIFT_ADMISSION_FILE": "secret"}, "LINKRIFT_ADMISSION_FILE belongs to the slot"),
+        ({"LINKRIFT_LIVE_LINK": "secret"}, "LINKRIFT_LIVE_LINK belongs to the slot"),
     ],
 )
 def test_what_cannot_be_written_is_named_without_its_value(variables: dict[str, Any], finding: str) -> None:

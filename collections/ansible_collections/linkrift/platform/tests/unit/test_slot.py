@@ -83,6 +83,7 @@ def test_pinned_env_is_the_rendered_one_and_the_slots_lines(host: FakeHost) -> N
     assert variables["LINKRIFT_REDIRECT_PORT"] == str(host.port("blue"))
     assert variables["LINKRIFT_SLOT"] == "blue"
     assert variables["LINKRIFT_ADMISSION_FILE"] == str(host.layout.admission_file("redirect", "blue"))
+    assert variables["LINKRIFT_LIVE_LINK"] == str(host.live_link)
 
 
 def test_second_run_changes_nothing(host: FakeHost) -> None:
