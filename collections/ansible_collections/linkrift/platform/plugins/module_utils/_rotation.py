@@ -65,6 +65,7 @@ class Options:
         wait_old_workers: a drained server also waits for workers of earlier reloads to end.
         reload: reload HAProxy where the running one cannot learn the change otherwise.
         allow_empty: a backend may lose its last ready server.
+        wait_drained: wait until what leaves has no request left; without, nobody may stop it in the belief that it has none.
     """
 
     check_timeout: float = 15
@@ -73,6 +74,7 @@ class Options:
     wait_old_workers: bool = True
     reload: bool = True
     allow_empty: bool = False
+    wait_drained: bool = True
 
 
 @dataclass
@@ -179,6 +181,7 @@ class Rotation:
         reload: Callable[[], None],
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
+        progress: Callable[[str], None] = lambda _what: None,
     ) -> None:
         self._backends = backends
         self._named = {change.key for change in changes}
@@ -189,6 +192,7 @@ class Rotation:
         self._reload = reload
         self._clock = clock
         self._sleep = sleep
+        self._progress = progress
         self._start = clock()
         self._armed: dict[Key, int] = {}
         self._outcome = Outcome()
@@ -359,7 +363,7 @@ class Rotation:
         """Wait until the servers have no request and no old worker is left to send one; seen twice, to be sure."""
         end = self._clock() + self._options.drain_timeout
         quiet = 0
-        while leaving and quiet < 2:
+        while leaving and quiet < 2 and self._options.wait_drained:
             view = self._observe()
             busy = [view.servers[key] for key in sorted(leaving) if key in view.servers and view.servers[key].scur]
             old = self._old_workers() if self._options.wait_old_workers else ()
@@ -564,6 +568,7 @@ class Rotation:
 
     def _note(self, what: str) -> None:
         self._outcome.steps.append({"at": round(self._clock() - self._start, 3), "what": what})
+        self._progress(what)
 
 
 def _word(key: Key) -> str:
