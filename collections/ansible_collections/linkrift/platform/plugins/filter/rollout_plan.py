@@ -28,7 +28,8 @@ options:
         the order in which they move. C(strategy) is C(rolling) or C(blue_green), C(batch) a number of hosts or a share
         such as C(25%). C(fleet) is the release by service as the fleet record has it, which an undo leads to.
         C(drained) names hosts that are drained, though they cannot say so. C(stages) is a list of C(name) and
-        C(services).
+        C(services). C(rotation) has the C(states) of M(linkrift.platform.rotation_info) by balancer; one that does not
+        send to a live slot, such as after it was down, is a reason to settle that.
     type: dict
     required: true
 """

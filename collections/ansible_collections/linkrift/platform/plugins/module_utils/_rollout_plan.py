@@ -47,6 +47,8 @@ class Wish:
     """What the fleet record says before: where an undo leads to."""
     drained: frozenset[str] = frozenset()
     """Hosts that are drained, whatever they say themselves."""
+    rotation: Mapping[str, Mapping[str, Mapping[str, str]]] = field(default_factory=dict)
+    """What each balancer does: state by service and server (`<host>-<slot>`)."""
     stages: Sequence[Mapping[str, Any]] = STAGES
 
 
@@ -56,7 +58,7 @@ def wish_of(given: Mapping[str, Any]) -> Wish:
     Raises:
         PlanError: something in it makes no sense.
     """
-    unknown = set(given) - {"release", "services", "groups", "strategy", "batch", "fleet", "drained", "stages"}
+    unknown = set(given) - {"release", "services", "groups", "strategy", "batch", "fleet", "drained", "stages", "rotation"}
     services = list(given.get("services") or SERVICES)
     release = given.get("release") or ""
     targets = dict(release) if isinstance(release, Mapping) else dict.fromkeys(services, str(release))
@@ -85,6 +87,7 @@ def wish_of(given: Mapping[str, Any]) -> Wish:
             batch=given.get("batch", 1),
             fleet=given.get("fleet") or {},
             drained=frozenset(given.get("drained") or ()),
+            rotation=given.get("rotation") or {},
             stages=stages,
         )
     raise PlanError(msg)
@@ -144,6 +147,8 @@ def _move(state: Facts, host: str, service: str, wish: Wish) -> dict[str, Any]:
     moves = live is None or live["release"] != release or state["pending"]
     target = _target(slots, live_slot, release) if moves else live_slot
     left = [] if moves else _left(state, service, drained=drained)
+    if not (moves or drained):
+        left += _astray(wish.rotation, host, service, live_slot)
     if not moves:
         why = "; ".join(left)
     elif live is None:
@@ -199,6 +204,20 @@ def _left(state: Facts, service: str, *, drained: bool) -> list[str]:
     if other["enabled"] or not live["enabled"] or state.get("current") != live["release"]:
         left.append("its commit was not finished")
     return left
+
+
+def _astray(
+    rotation: Mapping[str, Mapping[str, Mapping[str, str]]], host: str, service: str, live_slot: str
+) -> Iterable[str]:
+    """Yield what balancers do other than send a host's visitors to its live slot, in words.
+
+    Such as one that was down when the host was moved.
+    """
+    for balancer, services in sorted(rotation.items()):
+        servers = services.get(service) or {}
+        state, other = servers.get(f"{host}-{live_slot}"), servers.get(f"{host}-{other_slot(live_slot)}")
+        if state is not None and (state != "ready" or other == "ready"):
+            yield f"{balancer} does not send to it" if state != "ready" else f"{balancer} sends to its other slot, too"
 
 
 def _back(state: Facts, target: str, recorded: str | None) -> dict[str, Any] | None:

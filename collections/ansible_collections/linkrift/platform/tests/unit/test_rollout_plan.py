@@ -135,6 +135,22 @@ def test_two_workers_are_one_too_many_even_with_a_timer() -> None:
     assert "a second worker" in found["why"][0]
 
 
+@pytest.mark.parametrize(
+    ("states", "why"),
+    [
+        ({"app1-blue": "maint", "app1-green": "ready"}, "lb2 does not send to it"),
+        ({"app1-blue": "drain", "app1-green": "maint"}, "lb2 does not send to it"),
+        ({"app1-blue": "ready", "app1-green": "ready"}, "lb2 sends to its other slot, too"),
+    ],
+)
+def test_a_balancer_that_missed_a_rollout_is_told_of_it(states: dict[str, str], why: str) -> None:
+    right = {"redirect": {"app1-blue": "ready", "app1-green": "maint"}}
+    found = entry(runs(NEW), rotation={"lb1": right, "lb2": {"redirect": states}})
+    assert (found["state"], found["why"]) == ("settle", why)
+    assert entry(runs(NEW), rotation={"lb1": right, "lb2": {"api": states}})["state"] == "done"
+    assert entry(runs(NEW), drained=["app1"], rotation={"lb2": {"redirect": states}})["state"] == "done"
+
+
 def test_a_drained_host_is_moved_and_stays_drained() -> None:
     state = service("blue", slot("live", OLD, admitted=False), drained=True)
     assert (entry(state)["state"], entry(state)["drained"]) == ("move", True)
