@@ -5,7 +5,8 @@
     python -m tools.gates NAME ...  the named ones
 
 Gates that do not need each other run side by side, as many as there are processors. Each says its time; the output of
-one that fails is shown whole. They end with one table, and `N passed, M failed`.
+one that fails is shown whole, and what long ones say is shown at once, with the minutes since they began. They end with
+one table, and `N passed, M failed`.
 """
 
 from __future__ import annotations
@@ -85,23 +86,39 @@ def run(gate: Gate) -> tuple[Gate, int, float]:
     """Run a gate and return it with its exit status and its time in seconds."""
     environment = os.environ | gate.environment | {"PATH": f"{BIN}:{os.environ.get('PATH', '')}"}
     program = shutil.which(gate.command[0], path=environment["PATH"]) or gate.command[0]
-    began = time.monotonic()
-    done = subprocess.run(
+    began, worked = time.monotonic(), processor_seconds()
+    said: list[str] = []
+    with subprocess.Popen(
         [program, *gate.command[1:]],
         cwd=ROOT,
         env=environment,
-        check=False,
         stdin=subprocess.DEVNULL,
-        stdout=None if gate.stream else subprocess.PIPE,
-        stderr=None if gate.stream else subprocess.STDOUT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
-    )
-    seconds = time.monotonic() - began
-    failed = done.returncode != 0
+        errors="replace",
+    ) as process:
+        for line in process.stdout or ():
+            if gate.stream:
+                minutes, seconds = divmod(int(time.monotonic() - began), 60)
+                print(f"{minutes:02}:{seconds:02} {line}", end="", flush=True)
+            else:
+                said.append(line)
+    elapsed = time.monotonic() - began
+    failed = process.returncode != 0
     if failed and not gate.stream:
-        print(f"----- {gate.name}: {' '.join(gate.command)}\n{done.stdout}", flush=True)
-    print(f"{'FAILED' if failed else 'ok':>6}  {gate.name}  {seconds:.1f} s", flush=True)
-    return gate, done.returncode, seconds
+        print(f"----- {gate.name}: {' '.join(gate.command)}\n{''.join(said)}", flush=True)
+    busy = (processor_seconds() - worked) / elapsed / (os.cpu_count() or 1)
+    print(f"{'FAILED' if failed else 'ok':>6}  {gate.name}  {elapsed:.1f} s, processors {busy:.0%} busy", flush=True)
+    return gate, process.returncode, elapsed
+
+
+def processor_seconds() -> float:
+    """Return the seconds that all processors together have worked since the machine's boot: proc(5), /proc/stat."""
+    user, nice, system, _idle, _waiting, *interrupts = map(
+        int, Path("/proc/stat").read_text().split("\n")[0].split()[1:9]
+    )
+    return (user + nice + system + sum(interrupts)) / os.sysconf("SC_CLK_TCK")
 
 
 def run_stages(stages: Sequence[Sequence[Gate]]) -> int:
