@@ -11,6 +11,7 @@ from ansible_collections.linkrift.platform.plugins.module_utils._bundle import B
 from tools.bundle import ROOT, BuildError
 from tools.bundle.archive import verify_archive
 from tools.bundle.build import build
+from tools.bundle.proof import Proof
 from tools.bundle.wheels import Cache, default_cache
 
 
@@ -25,6 +26,9 @@ def _parser() -> argparse.ArgumentParser:
     builder = commands.add_parser("build", help="build the bundle of this checkout; the last line is its path")
     builder.add_argument("--json", action="store_true", help="print the result as one JSON object instead")
     builder.add_argument("--dist", type=Path, default=ROOT / "dist", help="directory to put it in (%(default)s)")
+    builder.add_argument(
+        "--untested", action="store_true", help="leave its tests out; preflight warns of such a bundle, or refuses it"
+    )
     builder.add_argument("--keep", type=int, default=3, help="bundles to leave there (%(default)s)")
     builder.add_argument("--cache", type=Path, default=default_cache(), help="cache of wheels (%(default)s)")
     verifier = commands.add_parser("verify", help="check every file of a bundle, packed or unpacked; print its id")
@@ -33,7 +37,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _build(arguments: argparse.Namespace) -> None:
-    built = build(ROOT, arguments.dist.resolve(), Cache(arguments.cache, _say), _say, arguments.keep)
+    prove = None if arguments.untested else Proof(ROOT, arguments.cache, _say)
+    built = build(ROOT, arguments.dist.resolve(), Cache(arguments.cache, _say), _say, arguments.keep, prove=prove)
     if not arguments.json:
         print(built.archive)
         return
@@ -49,6 +54,7 @@ def _build(arguments: argparse.Namespace) -> None:
         "dirty": built.manifest.dirty,
         "schema_level": built.manifest.schema_level,
         "schema_floor": built.manifest.schema_floor,
+        "tests": built.manifest.tests.count if built.manifest.tests else None,
         "bytes": built.archive.stat().st_size,
     }
     print(json.dumps(result))

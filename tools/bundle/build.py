@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from ansible_collections.linkrift.platform.plugins.module_utils._bundle import (
     SUMS,
     BundleError,
     Manifest,
+    Proven,
     Target,
     check_tree,
     release_id,
@@ -29,6 +30,9 @@ from tools.bundle.wheels import Cache, Say, Wheel, check_complete, fetch_all
 INSTALLER = Path(__file__).with_name("installer.txt")
 """Lock of the pip that goes into the bundle."""
 
+Prove = Callable[[Wheel, Commit], Proven]
+"""Tests the application's wheel; raises BuildError when a test fails."""
+
 
 @dataclass(frozen=True)
 class Built:
@@ -43,7 +47,13 @@ class Built:
 
 
 def build(
-    checkout: Path, dist: Path, cache: Cache, say: Say, keep: int, targets: Sequence[BuildTarget] = TARGETS
+    checkout: Path,
+    dist: Path,
+    cache: Cache,
+    say: Say,
+    keep: int,
+    targets: Sequence[BuildTarget] = TARGETS,
+    prove: Prove | None = None,
 ) -> Built:
     """Build the bundle of a checkout, as an archive and as a tree for the bundle store.
 
@@ -54,9 +64,10 @@ def build(
         say: gets one line for each step.
         keep: bundles to leave in `dist`, this one included.
         targets: the hosts it is for.
+        prove: tests what is to be put into it; None: nothing is tested, and the bundle says nothing about it.
 
     Raises:
-        BuildError: something is missing or does not fit together.
+        BuildError: something is missing or does not fit together, or a test fails.
         BundleError: what was built is not a whole bundle.
     """
     app = checkout / "app"
@@ -72,9 +83,10 @@ def build(
     with tempfile.TemporaryDirectory(prefix=".building-", dir=dist) as name:
         own = build_wheel(app, commit.time, Path(name) / "own")
         say(f"{own.path.name} of commit {commit.sha[:12]}")
+        tests = prove(own, commit) if prove else None
         fetched = fetch_all(cache, wanted, say)
         tree = Path(name) / "tree"
-        manifest = _assemble(tree, own, fetched, installer, schema, commit)
+        manifest = _assemble(tree, own, fetched, installer, schema, commit, tests)
         release = release_id(manifest.version, (tree / SUMS).read_bytes())
         home = _place(tree, dist / release)
     archive = dist / f"linkrift-{release}.tar.gz"
@@ -92,6 +104,7 @@ def _assemble(
     installer: Iterable[Pin],
     schema: Schema,
     commit: Commit,
+    tests: Proven | None,
 ) -> Manifest:
     """Write every file of a bundle and return its manifest."""
     files = dict(schema.files)
@@ -133,6 +146,7 @@ def _assemble(
         schema_floor=schema.floor,
         installer=installer_path,
         targets=targets,
+        tests=tests,
     )
     for path, source in files.items():
         (tree / path).parent.mkdir(parents=True, exist_ok=True)

@@ -276,6 +276,8 @@ def test_the_command_line(
     checkout: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(__main__, "ROOT", checkout)
+    (checkout / "app/tests/unit").mkdir(parents=True)
+    (checkout / "app/tests/unit/test_it.py").write_text("def test_it():\n    pass\n")
     options = ["--dist", str(tmp_path / "dist"), "--cache", str(tmp_path / "cache")]
     assert __main__.main(["build", *options]) == 0
     output = capsys.readouterr()
@@ -284,9 +286,14 @@ def test_the_command_line(
     assert "of commit" in output.err
     assert __main__.main(["build", "--json", *options]) == 0
     result = json.loads(capsys.readouterr().out)
-    assert result["path"] == str(archive)
+    assert (result["path"], result["tests"]) == (str(archive), 1)
     for path in (archive, Path(result["tree"])):
         assert __main__.main(["verify", str(path)]) == 0
         assert capsys.readouterr().out.strip() == result["id"]
+    assert __main__.main(["build", "--json", "--untested", *options]) == 0
+    untested = json.loads(capsys.readouterr().out)
+    assert untested["tests"] is None
+    # What is tested and what is not are never taken for each other.
+    assert untested["id"] != result["id"]
     assert __main__.main(["verify", str(tmp_path / "nothing")]) == 1
     assert "bundle: " in capsys.readouterr().err

@@ -11,7 +11,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -46,8 +46,25 @@ class Target:
 
 
 @dataclass(frozen=True)
+class Proven:
+    """What was tested before the bundle was put together, against the very package that is in it.
+
+    Attributes:
+        suite: where the tests are in the sources.
+        commit: whose tests they are.
+        result: `passed`; nothing else is ever put into a bundle.
+        count: how many they were.
+    """
+
+    suite: str
+    commit: str
+    result: str
+    count: int
+
+
+@dataclass(frozen=True)
 class Manifest:
-    """What a bundle says about itself."""
+    """What a bundle says about itself. One without `tests` was built without them."""
 
     name: str
     version: str
@@ -59,6 +76,7 @@ class Manifest:
     schema_floor: int
     installer: str
     targets: dict[str, Target]
+    tests: Proven | None = None
 
     @classmethod
     def parse(cls, content: bytes) -> Manifest:
@@ -86,6 +104,7 @@ class Manifest:
                 schema_floor=int(data["schema_floor"]),
                 installer=checked_path(data["installer"]),
                 targets={str(name): _target(value) for name, value in data["targets"].items()},
+                tests=_tests(data["tests"]) if data.get("tests") else None,
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             msg = f"{MANIFEST} is malformed ({type(error).__name__}: {error}): build the bundle again"
@@ -101,6 +120,7 @@ class Manifest:
             "branch": self.branch,
             "commit_time": self.commit_time,
             "dirty": self.dirty,
+            **({"tests": asdict(self.tests)} if self.tests else {}),
             "schema_level": self.schema_level,
             "schema_floor": self.schema_floor,
             "installer": self.installer,
@@ -122,6 +142,10 @@ def _target(value: Mapping[str, Any]) -> Target:
         wheels=tuple(checked_path(wheel) for wheel in value["wheels"]),
         installed_bytes=int(value["installed_bytes"]),
     )
+
+
+def _tests(value: Mapping[str, Any]) -> Proven:
+    return Proven(str(value["suite"]), str(value["commit"]), str(value["result"]), int(value["count"]))
 
 
 def _checked_version(text: str) -> str:
