@@ -39,12 +39,14 @@ class Gate:
         command: The command; its first word is looked up beside this Python first.
         environment: Variables on top of the machine's own.
         stream: Show the output as it comes instead of only when it fails (long gates).
+        waits: It mostly waits for its hosts, so that it takes no processor from the gates beside it.
     """
 
     name: str
     command: Sequence[str]
     environment: dict[str, str] = field(default_factory=dict)
     stream: bool = False
+    waits: bool = False
 
 
 def coverage(name: str, *arguments: str) -> tuple[Sequence[str], dict[str, str]]:
@@ -53,32 +55,34 @@ def coverage(name: str, *arguments: str) -> tuple[Sequence[str], dict[str, str]]
     return command, {"COVERAGE_FILE": f".coverage.{name}"}
 
 
-LINTERS = (
+QUICK = (
     Gate("ruff", ("ruff", "check", *PYTHON)),
     Gate("ruff-format", ("ruff", "format", "--check", *PYTHON)),
     Gate("mypy", ("mypy", *TYPED)),
     Gate("bandit", ("bandit", "-q", "-c", "pyproject.toml", "-r", *TYPED)),
     Gate("yamllint", ("yamllint", "--strict", ".")),
-    Gate("ansible-lint", ("ansible-lint",)),
-    Gate("sanity", ("python", "-m", "tools.sanity")),
     Gate("syntax", ("ansible-playbook", "--syntax-check", "-i", "inventories/production", *PLAYBOOKS)),
 )
-UNIT = Gate("unit", *coverage("unit", "-m", "not servers"))
+SLOW = (
+    Gate("sanity", ("python", "-m", "tools.sanity")),
+    Gate("unit", *coverage("unit", "-m", "not servers")),
+    Gate("ansible-lint", ("ansible-lint",)),
+)
+# Sanity and unit tests again, so not beside them.
 NEWEST = Gate("newest-core", ("python", "-m", "tools.newest"))
 SERVERS = Gate("servers", *coverage("servers", "-m", "servers"))
 COVERED = Gate(
     "coverage",
     ("bash", "-c", "coverage combine -q .coverage.unit .coverage.servers && coverage report --format=total"),
 )
-DEFAULT, SMALL = (
-    Gate(f"molecule-{name}", ("molecule", "test", "--scenario-name", name), stream=True)
-    for name in ("default", "small")
-)
+SMALL = Gate("molecule-small", ("molecule", "test", "--scenario-name", "small"), stream=True, waits=True)
+DEFAULT = Gate("molecule-default", ("molecule", "test", "--scenario-name", "default"), stream=True)
 
-# Gates of one stage run side by side; the next stage begins when they are done. The smaller scenario mostly waits for
-# its host and counts no visitors, so others may work beside it; the larger one has the machine to itself.
-CHECK: tuple[tuple[Gate, ...], ...] = ((*LINTERS, UNIT), (NEWEST,))
-TEST: tuple[tuple[Gate, ...], ...] = (*CHECK, (SERVERS, SMALL), (COVERED,), (DEFAULT,))
+# Gates of one stage run side by side; the next stage begins when they are done. What finds most mistakes in the least
+# time comes first. The smaller scenario counts no visitors, so others may work beside it; the larger one has the
+# machine to itself.
+CHECK: tuple[tuple[Gate, ...], ...] = (QUICK, SLOW, (NEWEST,))
+TEST: tuple[tuple[Gate, ...], ...] = (QUICK, (SMALL, SERVERS, *SLOW), (COVERED, NEWEST), (DEFAULT,))
 ALL = {gate.name: gate for stage in TEST for gate in stage}
 
 
@@ -125,7 +129,7 @@ def run_stages(stages: Sequence[Sequence[Gate]]) -> int:
     """Run the stages in order, print what came of each gate, and return how many failed."""
     results: list[tuple[Gate, int, float]] = []
     for stage in stages:
-        with ThreadPoolExecutor(max_workers=os.cpu_count() or 1) as pool:
+        with ThreadPoolExecutor((os.cpu_count() or 1) + sum(gate.waits for gate in stage)) as pool:
             results += pool.map(run, stage)
         if any(code for _, code, _ in results):
             break
