@@ -65,7 +65,7 @@ class Options:
         wait_old_workers: a drained server also waits for workers of earlier reloads to end.
         reload: reload HAProxy where the running one cannot learn the change otherwise.
         allow_empty: a backend may lose its last ready server.
-        wait_drained: wait until what leaves has no request left; without, nobody may stop it in the belief that it has none.
+        wait_drained: wait until what leaves has no request left; without that, it may have some yet when the run ends.
     """
 
     check_timeout: float = 15

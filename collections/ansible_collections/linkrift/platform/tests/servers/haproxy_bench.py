@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -58,6 +59,8 @@ class Slot:
         self.port = free_port()
         self.health = 200
         self.delay = 0.0
+        self.standing: dict[str, object] | None = None
+        """What `/health` tells of the host; None: nothing."""
         self.requests = 0
         self.checks = 0
         self.tls: ssl.SSLContext | None = None
@@ -92,6 +95,8 @@ class Slot:
                     self.requests += 1
                     await asyncio.sleep(self.delay)
                 body = self.name.encode()
+                if head.startswith("GET /health ") and self.standing is not None:
+                    body = json.dumps(self.standing).encode()
                 writer.write(f"HTTP/1.1 {status} X\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
                 await writer.drain()
         except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
