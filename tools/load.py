@@ -27,12 +27,23 @@ MAX_SECONDS = 3600.0
 
 @dataclass
 class Result:
-    """What one connection, or all of them together, saw. Latencies are in seconds."""
+    """What one connection, or all of them together, saw. Latencies are in seconds.
+
+    `samples` has each request when they are asked for: when it began (seconds since the epoch), how long it took,
+    whether it was answered as expected.
+    """
 
     latencies: list[float] = field(default_factory=list)
     failures: Counter[str] = field(default_factory=Counter)
     statuses: Counter[int] = field(default_factory=Counter)
     versions: Counter[str] = field(default_factory=Counter)
+    samples: list[tuple[float, float, bool]] | None = None
+
+    def note(self, began: float, *, fine: bool) -> None:
+        """Take down a request that began at a moment of the monotonic clock and is over now."""
+        if self.samples is not None:
+            took = time.monotonic() - began
+            self.samples.append((time.time() - took, took, fine))
 
     def add(self, other: Result) -> None:
         """Add another connection's figures to these."""
@@ -40,6 +51,8 @@ class Result:
         self.failures += other.failures
         self.statuses += other.statuses
         self.versions += other.versions
+        if self.samples is not None:
+            self.samples += other.samples or []
 
     def report(self, seconds: float) -> dict[str, object]:
         """Return the figures as JSON-ready values; latencies in milliseconds."""
@@ -89,7 +102,7 @@ class Schedule:
 
 def run_connection(options: argparse.Namespace, schedule: Schedule, urls: list[str]) -> Result:
     """Send this connection's share of the schedule, opening the connection anew only after it was closed."""
-    result = Result()
+    result = Result(samples=[] if options.samples else None)
     parts = urlsplit(urls[0])
     host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
     connection: http.client.HTTPConnection
@@ -110,10 +123,12 @@ def run_connection(options: argparse.Namespace, schedule: Schedule, urls: list[s
             answer.read()
         except (OSError, http.client.HTTPException) as error:
             result.failures[f"{type(error).__name__}: {error}"] += 1
+            result.note(began, fine=False)
             connection.close()
             continue
         result.statuses[answer.status] += 1
         result.versions[answer.headers.get("X-Deployment-Version", "none")] += 1
+        result.note(began, fine=answer.status == options.expect)
         if answer.status == options.expect:
             result.latencies.append(time.monotonic() - began)
         else:
@@ -148,6 +163,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=60.0, help="seconds at the most (default 60)")
     parser.add_argument("--timeout", type=float, default=5.0, help="seconds until an answer counts as failed")
     parser.add_argument("--expect", type=int, default=302, help="the status that counts as an answer (default 302)")
+    parser.add_argument("--samples", type=Path, help="write each request here: when it began, milliseconds, 1 if fine")
     parser.add_argument("--stop-file", type=Path, help="end early when this file exists")
     options = parser.parse_args(arguments)
     if not 0 < options.seconds <= MAX_SECONDS:
@@ -178,9 +194,12 @@ def run(options: argparse.Namespace) -> dict[str, object]:
         thread.start()
     for thread in threads:
         thread.join()
-    total = Result()
+    total = Result(samples=[] if options.samples else None)
     for result in results:
         total.add(result)
+    if options.samples:
+        lines = (f"{began:.3f} {took * 1000:.3f} {int(fine)}\n" for began, took, fine in sorted(total.samples or []))
+        options.samples.write_text("".join(lines), encoding="ascii")
     if len(results) != len(threads):
         total.failures["connection ended by an error of the load generator"] += len(threads) - len(results)
     return total.report(time.monotonic() - schedule.start)

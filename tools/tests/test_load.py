@@ -68,6 +68,16 @@ def test_urls_come_from_a_file(server: str, tmp_path: Path) -> None:
     assert report(f"@{tmp_path}/urls", "--count", "4")["failed"] == 0
 
 
+def test_each_request_is_written_down_when_asked_for(server: str, tmp_path: Path) -> None:
+    file = tmp_path / "samples"
+    report(f"{server}/known", f"{server}/close", "--count", "6", "--connections", "2", "--samples", str(file))
+    rows = [line.split() for line in file.read_text().splitlines()]
+    assert sorted(fine for _began, _ms, fine in rows) == ["0"] * 3 + ["1"] * 3
+    began = [float(row[0]) for row in rows]
+    assert began == sorted(began)
+    assert all(0 < float(ms) < 5000 for _began, ms, _fine in rows)
+
+
 def test_percentiles_are_nearest_rank() -> None:
     ordered = [index / 1000 for index in range(1, 101)]
     assert (load.percentile(ordered, 0.5), load.percentile(ordered, 0.99)) == (50.0, 99.0)
