@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 
-from tools.bench import lab
+from tools.bench.lab import BENCH, Run, playbook
 from tools.bench.results import Result
 from tools.lab import LabToolError
 from tools.lab.material import lab_hosts
@@ -25,6 +26,9 @@ for path in pathlib.Path("/proc").glob("[0-9]*/smaps_rollup"):
         pass
 print(total // 1024)
 """
+# As many app hosts as a growing installation has; their pools, of both slots, are more than the default lets in.
+GROWN = 12
+GROWN_SETTINGS = {"postgresql_max_connections": 850}
 _LYNIS = (
     "sudo DEBIAN_FRONTEND=noninteractive apt-get install -qq --no-install-recommends lynis >/dev/null 2>&1"
     " && sudo lynis audit system --quick --quiet --no-colors >/dev/null 2>&1;"
@@ -39,7 +43,7 @@ def lynis_index(host: str) -> int:
     Raises:
         LabToolError: It gives no rating.
     """
-    answer = lab.on_host(host, _LYNIS)
+    answer = BENCH.on_host(host, _LYNIS)
     found = re.search(r"^hardening_index=(\d+)$", answer, re.MULTILINE)
     if not found:
         raise LabToolError(f"Lynis rates {host} not: {answer}")
@@ -54,7 +58,7 @@ def lynis_indexes() -> dict[str, int]:
 
 def memory_mb(host: str) -> int:
     """Return the MiB that all processes of a host take."""
-    return int(lab.on_host(host, f"sudo python3 -c '{MEMORY}'"))
+    return int(BENCH.on_host(host, f"sudo python3 -c '{MEMORY}'"))
 
 
 def measure_hosts(before: dict[str, int], hosts: Iterable[str]) -> list[Result]:
@@ -66,29 +70,30 @@ def measure_hosts(before: dict[str, int], hosts: Iterable[str]) -> list[Result]:
     ]
 
 
-def measure_growth(seven: lab.Run) -> list[Result]:
-    """A second site.yml with 14 hosts, beside the one with 7.
+def measure_growth(few: Run | None) -> list[Result]:
+    """A second site.yml with twelve app hosts, beside the one with three.
 
     Args:
-        seven: The second run with 7.
+        few: The second run with three; None: it was not measured.
     """
     groups = [f"{service}_hosts" for service in ("api", "redirect", "worker")]
-    more: list[object] = [{"name": f"app{number}", "suite": "bookworm", "groups": groups} for number in range(11, 18)]
-    lab.create([*lab_hosts(lab.DIRECTORY).addresses, *more])
-    inventory = str(lab.DIRECTORY / "inventory")
-    # Ten hosts' pools, of both slots: more than the default lets in, as site.yml would say.
-    site = ("playbooks/site.yml", "-i", inventory, "-e", '{"postgresql_max_connections": 700}')
-    first = lab.playbook(*site)
-    second = lab.playbook(*site)
+    known = lab_hosts(BENCH.directory)
+    missing = GROWN - len(known.of("redirect_hosts"))
+    more: list[object] = [
+        {"name": f"app{number}", "suite": "bookworm", "groups": groups} for number in range(11, 11 + missing)
+    ]
+    BENCH.create([*known.addresses, *more])
+    site = ("playbooks/site.yml", "-i", BENCH.inventory, "-e", json.dumps(GROWN_SETTINGS))
+    first = playbook(*site)
+    second = playbook(*site)
     return [
-        Result("site_first_14_hosts", first.seconds, "s"),
-        Result("site_second_14_vs_7_hosts", second.seconds, "s", seven.seconds),
+        Result(f"site_first_{GROWN}_app_hosts", first.seconds, "s"),
+        Result(f"site_second_{GROWN}_vs_3_app_hosts", second.seconds, "s", few.seconds if few else None),
     ]
 
 
 def measure_patch() -> list[Result]:
     """Draining, upgrading, rebooting and returning each app host."""
-    inventory = str(lab.DIRECTORY / "inventory")
-    hosts = lab_hosts(lab.DIRECTORY).of("redirect_hosts")
-    done = lab.playbook("playbooks/patch.yml", "-i", inventory, "--limit", "app_hosts", "-e", "patch_reboot=always")
+    hosts = lab_hosts(BENCH.directory).of("redirect_hosts")
+    done = playbook("playbooks/patch.yml", "-i", BENCH.inventory, "--limit", "app_hosts", "-e", "patch_reboot=always")
     return [Result("patch_with_reboot_per_host", round(done.seconds / len(hosts), 1), "s")]

@@ -1,4 +1,4 @@
-"""The lab that the benchmarks run on: hosts of its own, made and removed by the benchmark."""
+"""A lab that a measurement runs on: hosts of its own, made and removed by it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from tools.lab import ROOT, LabToolError
 
-NAME = "bench"
-DIRECTORY = ROOT / ".lab" / NAME
-# Where the lab keeps downloaded packages.
+# Where labs keep downloaded packages.
 ARCHIVES = Path("/var/lib/linkrift-lab/archives")
 _RECAP = re.compile(r"^(?P<host>\S+)\s+: (?P<counts>(?:\w+=\d+\s*)+)$", re.MULTILINE)
 
@@ -50,15 +47,21 @@ def busy_seconds() -> float:
     return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
 
 
+def command(path: str, *arguments: str) -> list[str]:
+    """Return the command that runs a playbook."""
+    return [str(Path(sys.executable).with_name("ansible-playbook")), path, *arguments]
+
+
 def playbook(path: str, *arguments: str) -> Run:
     """Run a playbook and return what it took.
 
     Raises:
         LabToolError: It failed.
     """
-    command = [str(Path(sys.executable).with_name("ansible-playbook")), path, *arguments]
     before, began = busy_seconds(), time.monotonic()
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    done = subprocess.run(
+        command(path, *arguments), cwd=ROOT, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL
+    )
     seconds, cpu = time.monotonic() - began, busy_seconds() - before
     if done.returncode:
         raise LabToolError(f"{path} failed:\n{done.stdout[-4000:]}\n{done.stderr[-2000:]}")
@@ -85,45 +88,59 @@ def packages_are_cached() -> bool:
     return any(ARCHIVES.rglob("redis-server_*.deb"))
 
 
-def create(hosts: Sequence[object] = ()) -> None:
-    """Boot the lab's hosts, bare ones, and have secrets, certificates and a bundle.
+@dataclass(frozen=True)
+class Lab:
+    """A lab by its name."""
 
-    Args:
-        hosts: As `lab_hosts` of molecule/shared/create.yml; none means those of inventories/lab.
-    """
-    playbook("molecule/shared/destroy.yml", "-e", f"lab_name={NAME}")
-    wanted = json.dumps({"lab_name": NAME, "lab_hosts": list(hosts)})
-    playbook("molecule/shared/create.yml", "-e", wanted)
-    playbook("molecule/shared/prepare.yml", "-e", f"lab_name={NAME}", "-i", str(DIRECTORY / "inventory"))
+    name: str
+
+    @property
+    def directory(self) -> Path:
+        """Where its keys, inventory and SSH settings are."""
+        return ROOT / ".lab" / self.name
+
+    @property
+    def inventory(self) -> str:
+        """Its inventory, for ansible-playbook."""
+        return str(self.directory / "inventory")
+
+    def create(self, hosts: Sequence[object] = (), *, anew: bool = True) -> None:
+        """Boot the lab's hosts, bare ones, and have secrets, certificates and a bundle.
+
+        Args:
+            hosts: As `lab_hosts` of molecule/shared/create.yml; none means those of inventories/lab.
+            anew: Remove what an earlier run left; otherwise what is there goes on, and only what is missing is made.
+        """
+        if anew:
+            self.destroy()
+        wanted = json.dumps({"lab_name": self.name, "lab_hosts": list(hosts)})
+        playbook("molecule/shared/create.yml", "-e", wanted)
+        playbook("molecule/shared/prepare.yml", "-e", f"lab_name={self.name}", "-i", self.inventory)
+
+    def destroy(self) -> None:
+        """Remove the hosts; nothing happens when there are none."""
+        playbook("molecule/shared/destroy.yml", "-e", f"lab_name={self.name}")
+
+    @contextmanager
+    def bare_hosts(self) -> Iterator[str]:
+        """Give the inventory of the lab with bare hosts, and remove the lab at the end."""
+        self.create()
+        try:
+            yield self.inventory
+        finally:
+            self.destroy()
+
+    def on_host(self, host: str, command: str, stdin: bytes | None = None) -> str:
+        """Run a shell command on a host as the operator, and return what it prints.
+
+        Raises:
+            LabToolError: It fails.
+        """
+        ssh = ["ssh", "-F", str(self.directory / "ssh_config"), host, command]
+        done = subprocess.run(ssh, input=stdin, capture_output=True, check=False, timeout=900)
+        if done.returncode:
+            raise LabToolError(f"{host}: {command}: {done.stderr.decode(errors='replace')[-1000:]}")
+        return done.stdout.decode()
 
 
-@contextmanager
-def bare_hosts() -> Iterator[str]:
-    """Give the inventory of a lab of bare hosts, and remove the lab at the end."""
-    create()
-    try:
-        yield str(DIRECTORY / "inventory")
-    finally:
-        playbook("molecule/shared/destroy.yml", "-e", f"lab_name={NAME}")
-
-
-def on_host(host: str, command: str, stdin: bytes | None = None) -> str:
-    """Run a shell command on a host of the lab as the operator, and return what it prints.
-
-    Raises:
-        LabToolError: It fails.
-    """
-    ssh = ["ssh", "-F", str(DIRECTORY / "ssh_config"), host, command]
-    done = subprocess.run(ssh, input=stdin, capture_output=True, check=False, timeout=900)
-    if done.returncode:
-        raise LabToolError(f"{host}: {command}: {done.stderr.decode(errors='replace')[-1000:]}")
-    return done.stdout.decode()
-
-
-def load(*arguments: str) -> dict[str, Any]:
-    """Run the load generator on client1 and return its report; failed requests are in it."""
-    on_host("client1", "cat > load.py", (ROOT / "tools" / "load.py").read_bytes())
-    on_host("client1", "cat > ca.pem", (DIRECTORY / "ca.pem").read_bytes())
-    quoted = " ".join(f"'{argument}'" for argument in arguments)
-    report: dict[str, Any] = json.loads(on_host("client1", f"python3 load.py --ca ca.pem {quoted} || test $? = 1"))
-    return report
+BENCH = Lab("bench")

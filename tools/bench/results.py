@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -45,11 +46,26 @@ def table(results: Sequence[Result]) -> str:
     )
 
 
-def write(results: Sequence[Result], path: Path) -> None:
-    """Write the results as a JSON list; an earlier file is replaced."""
+def write(results: Sequence[Result], path: Path, *, keep: bool = False) -> None:
+    """Write the results as a JSON list.
+
+    Args:
+        results: The figures.
+        path: The file; an earlier one is replaced.
+        keep: Those of an earlier file that were not measured this time stay.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     content = [asdict(result) | {"ratio": result.ratio} for result in results]
+    if keep and path.exists():
+        new = {row["name"] for row in content}
+        content = [row for row in json.loads(path.read_text(encoding="utf-8")) if row["name"] not in new] + content
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def say(text: str) -> None:
+    """Tell what is being done, on stderr, so that the table stands alone on stdout."""
+    sys.stderr.write(f"{text}\n")
+    sys.stderr.flush()
 
 
 def _text(number: float | None) -> str:

@@ -29,5 +29,14 @@ def test_results_have_a_ratio_where_there_is_a_baseline(tmp_path: Path) -> None:
     assert table(results).splitlines()[1].split() == ["a", "3", "s", "2", "1.5"]
 
 
+def test_a_part_leaves_the_figures_of_the_others(tmp_path: Path) -> None:
+    file = tmp_path / "results.json"
+    write([Result("a", 1.0, "s"), Result("b", 1.0, "s")], file)
+    write([Result("b", 2.0, "s")], file, keep=True)
+    assert {row["name"]: row["value"] for row in json.loads(file.read_text())} == {"a": 1.0, "b": 2.0}
+    write([Result("b", 3.0, "s")], file)
+    assert {row["name"]: row["value"] for row in json.loads(file.read_text())} == {"b": 3.0}
+
+
 def test_busy_time_never_falls() -> None:
     assert busy_seconds() <= busy_seconds()

@@ -1,0 +1,321 @@
+"""Rollouts under paced load: what visitors wait for, how long each takes, and a plain script beside it."""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tools.bench.bundles import Bundle, build
+from tools.bench.lab import Lab
+from tools.bench.moments import Task, named, span
+from tools.bench.operator import Ended, operate
+from tools.bench.results import Result, say
+from tools.bench.visitors import Visit, Visitors
+from tools.lab import ROOT, LabToolError
+from tools.lab.material import lab_hosts
+
+PLACE = ROOT / ".bench"
+COMMAND = "python -m tools.bench releases"
+PLAIN, PLAIN_UNDO = (Path(__file__).with_name(f"plain_{name}.sh") for name in ("deploy", "undo"))
+
+# Tasks of role rollout that the figures are about; a test sees that they are there.
+CANDIDATES = "Start and gate the candidates"
+SWITCH = "Send visitors to them"
+SWITCH_BACK = "Send visitors back to it"
+COMMIT = "Commit"
+UNDONE = "Note what the fleet runs again"
+
+# Visitors come for so long before and after what is measured.
+REST_SECONDS = 5.0
+GATE_SECONDS = 8
+AT_ONCE = {"stabilisation": 0, "rollout_watch": 0}
+SATURATED_CONNECTIONS = 32
+
+
+@dataclass(frozen=True)
+class Figures:
+    """One run under load.
+
+    Attributes:
+        run: The playbook's.
+        visit: All that the visitors saw.
+    """
+
+    run: Ended
+    visit: Visit
+
+    def p99_ms(self, began: float, ended: float) -> float:
+        """Return within how many milliseconds 99 % of the answers came in a stretch of time."""
+        return self.visit.between(began, ended).percentile_ms(0.99)
+
+
+class Bench:
+    """The lab with its releases."""
+
+    def __init__(self, lab: Lab) -> None:
+        """Build the releases: two good ones to move between, two that no host has yet, a bad one."""
+        say("releases to move between")
+        directory = PLACE / "bundles"
+        self.lab = lab
+        self.pair = [build(directory, f"1.0.{number}", "--good") for number in (1, 2)]
+        self.ours, self.plain = (build(directory, f"1.0.{number}", "--good") for number in (3, 4))
+        self.faulty = build(directory, "1.0.5")
+        self.hosts = lab_hosts(lab.directory).of("redirect_hosts")
+        self._published: set[str] = set()
+        self._runs = 0
+
+    def run(self, name: str, variables: Mapping[str, object]) -> Ended:
+        """Run a playbook; it may fail."""
+        self._runs += 1
+        return operate(self.lab, name, variables, PLACE / "logs" / f"{self._runs:02d}-{Path(name).stem}.log")
+
+    def deploy(self, bundle: Bundle, **variables: object) -> Ended:
+        """Take a release live; the bundle store gets it the first time.
+
+        Raises:
+            LabToolError: That fails.
+        """
+        release = bundle.id if bundle.id in self._published else bundle.path
+        self._published.add(bundle.id)
+        return self.run("deploy", {"release": release, **AT_ONCE, **variables}).fine(f"the deploy of {bundle.id}")
+
+    def turn(self) -> Bundle:
+        """Return the good release that is not live."""
+        self.pair.reverse()
+        return self.pair[0]
+
+
+def measure(lab: Lab, repeat: int) -> list[Result]:
+    """Measure all of it on a lab that serves.
+
+    Args:
+        lab: The lab.
+        repeat: Of how many runs a median is taken.
+    """
+    bench = Bench(lab)
+    say("a release that no host has yet, as an operator takes it live")
+    with Visitors(lab) as visitors:
+        fresh = bench.deploy(bench.ours, services="redirect", batch=1, warm=0)
+    ours = Figures(fresh, visitors.seen())
+    # Both are on the hosts from now on: what follows is about switches.
+    for _ in bench.pair:
+        bench.deploy(bench.turn(), warm=0)
+    return [
+        *measure_switch(bench, repeat),
+        *measure_rolling(bench, repeat),
+        *measure_rollback(bench, repeat),
+        *measure_undone(bench),
+        *measure_saturated(bench),
+        *measure_size(bench.deploy(bench.turn(), batch=1, warm=0), bench.hosts),
+        *measure_plain(bench, ours),
+    ]
+
+
+def measure_switch(bench: Bench, repeat: int) -> list[Result]:
+    """p99 from the candidates' start to the commit, beside the same candidates without a switch."""
+    alone, during, switch, rest = [], [], [], []
+    for number in range(repeat):
+        say(f"p99 during a switch, and without one: {number + 1} of {repeat}")
+        bundle = bench.turn()
+        with Visitors(bench.lab) as visitors:
+            time.sleep(REST_SECONDS)
+            run = bench.run(str(Path(__file__).with_name("candidates.yml")), {"candidates_release": bundle.id})
+        without = Figures(run.fine("starting candidates"), visitors.seen())
+        began, ended = span(run.tasks, CANDIDATES, CANDIDATES)
+        alone.append(without.p99_ms(began, ended))
+        rest.append(without.p99_ms(run.began - REST_SECONDS, run.began))
+        with Visitors(bench.lab) as visitors:
+            run = bench.deploy(bundle, services="redirect", strategy="blue_green", warm=0)
+            time.sleep(REST_SECONDS)
+        figures = Figures(run, visitors.seen())
+        unnoticed(figures.visit, "a switch")
+        during.append(figures.p99_ms(*span(run.tasks, CANDIDATES, COMMIT)))
+        switch.append(figures.p99_ms(*span(run.tasks, SWITCH, SWITCH)))
+    baseline = statistics.median(alone)
+    return [
+        Result("p99_with_switch_ms", statistics.median(during), "ms", baseline, COMMAND),
+        Result("p99_in_the_switch_ms", statistics.median(switch), "ms", baseline, COMMAND),
+        Result("p99_of_candidates_alone_ms", baseline, "ms", statistics.median(rest), COMMAND),
+    ]
+
+
+def unnoticed(visit: Visit, what: str) -> None:
+    """See that no request failed.
+
+    Raises:
+        LabToolError: One did: what was measured is no figure of a release that nobody notices.
+    """
+    if visit.failed:
+        raise LabToolError(f"{visit.failed} of {visit.requests} requests failed during {what}: {visit.report}")
+
+
+def measure_rolling(bench: Bench, repeat: int) -> list[Result]:
+    """Host after host: from the first change to the last one drained, and the switch of one host."""
+    seconds, switches = [], []
+    for number in range(repeat):
+        say(f"host after host: {number + 1} of {repeat}")
+        with Visitors(bench.lab) as visitors:
+            run = bench.deploy(bench.turn(), services="redirect", batch=1, warm=0)
+        unnoticed(visitors.seen(), "a rolling deploy")
+        began, ended = span(run.tasks, CANDIDATES, SWITCH)
+        seconds.append(ended - began)
+        switches += [task.seconds for task in named(run.tasks, SWITCH)]
+    hosts = len(bench.hosts)
+    return [
+        Result(f"rolling_{hosts}_hosts_seconds", median(seconds), "s", command=COMMAND),
+        Result("switch_of_one_host_seconds", median(switches), "s", command=COMMAND),
+        Result("switch_of_one_host_slowest_seconds", round(max(switches), 2), "s", command=COMMAND),
+    ]
+
+
+def measure_rollback(bench: Bench, repeat: int) -> list[Result]:
+    """A rollback where what served before is still warm: from its first task to the last balancer."""
+    seconds, whole = [], []
+    for number in range(repeat):
+        say(f"rollback to warm slots: {number + 1} of {repeat}")
+        bench.deploy(bench.turn(), services="api,redirect", strategy="blue_green", warm=600)
+        with Visitors(bench.lab) as visitors:
+            run = bench.run("rollback", {"services": "api,redirect", "warm": 0}).fine("the rollback")
+        unnoticed(visitors.seen(), "a rollback")
+        # It is the other one of the two that is live now.
+        bench.turn()
+        seconds.append(named(run.tasks, SWITCH_BACK)[-1].ended - run.tasks[0].began)
+        whole.append(run.seconds)
+    return [
+        Result("rollback_warm_seconds", median(seconds), "s", median(whole), COMMAND),
+    ]
+
+
+def measure_undone(bench: Bench) -> list[Result]:
+    """A release that never gets ready: from the gate's deadline until everything is as it was."""
+    say("a release that fails its gate")
+    set_faults(bench.lab, bench.hosts, '{"redirect": {"fault": "never_ready"}}')
+    try:
+        with Visitors(bench.lab) as visitors:
+            run = bench.run(
+                "deploy",
+                {
+                    "release": bench.faulty.path,
+                    "services": "redirect",
+                    "strategy": "blue_green",
+                    "rollout_gate_deadline": GATE_SECONDS,
+                    **AT_ONCE,
+                },
+            )
+    finally:
+        set_faults(bench.lab, bench.hosts, "{}")
+    if run.rc == 0:
+        raise LabToolError("a release that is never ready was taken live")
+    unnoticed(visitors.seen(), "a release that failed")
+    return [Result("undone_after_the_deadline_seconds", round(after_deadline(run.tasks), 2), "s", command=COMMAND)]
+
+
+def after_deadline(tasks: Sequence[Task]) -> float:
+    """Return how long after the gate's deadline the last step back ended; it runs from the begin of the task on."""
+    return named(tasks, UNDONE)[-1].ended - (named(tasks, CANDIDATES)[0].began + GATE_SECONDS)
+
+
+def set_faults(lab: Lab, hosts: Sequence[str], faults: str) -> None:
+    """Say on hosts what goes wrong there with the faulty release (JSON)."""
+    for host in hosts:
+        lab.on_host(host, "sudo tee /etc/linkrift-faults.json >/dev/null", faults.encode())
+
+
+def measure_saturated(bench: Bench) -> list[Result]:
+    """As many requests as get through, while a release goes live host after host."""
+    say("a deploy under as much load as gets through")
+    with Visitors(bench.lab, rate=0, connections=SATURATED_CONNECTIONS) as visitors:
+        time.sleep(2 * REST_SECONDS)
+        run = bench.deploy(bench.turn(), services="redirect", batch=1, warm=0)
+    visit = visitors.seen()
+    began, ended = span(run.tasks, CANDIDATES, SWITCH)
+    before = visit.between(run.began - REST_SECONDS, run.began)
+    during = visit.between(began, ended)
+    return [
+        Result("saturated_failed", visit.failed, f"of {visit.requests}", command=COMMAND),
+        Result(
+            "saturated_requests_per_second",
+            round(during.requests / (ended - began)),
+            "1/s",
+            round(before.requests / REST_SECONDS),
+            COMMAND,
+        ),
+        Result("saturated_p99_ms", during.percentile_ms(0.99), "ms", before.percentile_ms(0.99), COMMAND),
+    ]
+
+
+def measure_size(run: Ended, hosts: Sequence[str]) -> list[Result]:
+    """What a deploy of all services takes for each of its hosts."""
+    own = [
+        result for task in run.tasks for result in task.results if result.host in hosts and result.status != "skipped"
+    ]
+    count = len(hosts)
+    return [
+        Result(f"deploy_executions_per_host_{count}_hosts", round(len(own) / count, 1), "tasks", command=COMMAND),
+        Result(f"deploy_seconds_per_host_{count}_hosts", round(run.seconds / count, 2), "s", command=COMMAND),
+        Result(f"deploy_seconds_{count}_hosts", round(run.seconds, 1), "s", command=COMMAND),
+    ]
+
+
+def measure_growth(lab: Lab) -> list[Result]:
+    """A deploy over many hosts, four at a time: as many batches as with a third of them."""
+    bench = Bench(lab)
+    bench.deploy(bench.turn(), strategy="blue_green", warm=0)
+    # Now one is on the hosts that site.yml did not put there, as the other one will be.
+    bench.deploy(bench.turn(), strategy="blue_green", warm=0)
+    with Visitors(lab) as visitors:
+        run = bench.deploy(bench.turn(), batch=max(1, len(bench.hosts) // 3), warm=0)
+    unnoticed(visitors.seen(), "a deploy over many hosts")
+    return measure_size(run, bench.hosts)
+
+
+def measure_plain(bench: Bench, ours: Figures) -> list[Result]:
+    """A plain script does what the first deploy did: its time and its visitors beside ours."""
+    say("the same by a plain script")
+    known = lab_hosts(bench.lab.directory)
+    places = [f"{host}={known.addresses[host][0]}" for host in bench.hosts]
+    config = str(bench.lab.directory / "ssh_config")
+    with Visitors(bench.lab) as visitors:
+        began = time.time()
+        script([str(PLAIN), config, bench.plain.path, bench.plain.id, *places])
+        seconds = time.time() - began
+    script([str(PLAIN_UNDO), config, *places])
+    theirs = visitors.seen()
+    return [
+        Result("deploy_vs_plain_script_seconds", round(ours.run.seconds, 1), "s", round(seconds, 1), COMMAND),
+        Result("deploy_vs_plain_script_failed", ours.visit.failed, "requests", theirs.failed, COMMAND),
+        Result(
+            "deploy_vs_plain_script_p99_ms",
+            ours.visit.percentile_ms(0.99),
+            "ms",
+            theirs.percentile_ms(0.99),
+            COMMAND,
+        ),
+        Result(
+            "deploy_vs_plain_script_max_ms",
+            ours.visit.percentile_ms(1.0),
+            "ms",
+            theirs.percentile_ms(1.0),
+            COMMAND,
+        ),
+    ]
+
+
+def script(command: Sequence[str]) -> None:
+    """Run a script.
+
+    Raises:
+        LabToolError: It fails.
+    """
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
+    if done.returncode:
+        raise LabToolError(f"{command[0]} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}"[-3000:])
+
+
+def median(seconds: Sequence[float]) -> float:
+    """Return the median, in hundredths of a second."""
+    return round(statistics.median(seconds), 2)

@@ -1,0 +1,1 @@
+"""`make soak`: sweeps that take too long for CI, on a lab of their own."""
