@@ -28,8 +28,6 @@ from ansible_collections.linkrift.platform.plugins.module_utils._slot_state impo
     wished_config,
 )
 
-STATES = ("candidate", "admitted", "live", "warm", "drained", "stopped")
-
 
 @dataclass
 class Outcome:

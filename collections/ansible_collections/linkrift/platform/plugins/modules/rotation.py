@@ -20,7 +20,10 @@ description:
   - A change of addresses, ports or settings, or of which servers there are, needs a reload, which the module does and
     waits for. Only changes of state need none.
   - Where HAProxy does not run, only the file is written, RV(running) says so, and nothing was checked.
-  - Only one run works at a time on a balancer.
+  - The work is done by a transient unit, C(linkrift-op-rotation), so that it ends as it should when the connection or
+    the control node is gone. Its journal has every step. Where systemd cannot start it, Ansible's own process does it.
+  - Only one run works at a time on a balancer. Whoever asks for the same meanwhile gets the same answer, and a warning
+    whose work it was. Whoever asks for something else waits, O(lock_timeout) at most.
 version_added: 0.1.0
 author:
   - Linkrift Platform Team (@linkrift)
@@ -259,27 +262,15 @@ msg:
   sample: "redirect: 3 of 6 servers take traffic"
 """
 
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.linkrift.platform.plugins.module_utils._haproxy import Haproxy, HaproxyError, Socket
-from ansible_collections.linkrift.platform.plugins.module_utils._rotation import (
-    Options,
-    Outcome,
-    Rotation,
-    RotationError,
-    describe,
-)
-from ansible_collections.linkrift.platform.plugins.module_utils._rotation_config import (
-    SLOTS,
-    STATES,
-    TopologyError,
-    parse_changes,
-    parse_services,
-)
-from ansible_collections.linkrift.platform.plugins.module_utils._rotation_file import BackendsFile, BackendsFileError
+from ansible_collections.linkrift.platform.plugins.module_utils._ledger import who_runs_this
+from ansible_collections.linkrift.platform.plugins.module_utils._operation import Operation
+from ansible_collections.linkrift.platform.plugins.module_utils._operation_answer import answer
+from ansible_collections.linkrift.platform.plugins.module_utils._rotation_config import SLOTS, STATES
 
 
 def main() -> None:
@@ -316,104 +307,40 @@ def main() -> None:
         },
         supports_check_mode=True,
     )
-    try:
-        outcome = _run(module)
-    except (TopologyError, RotationError, BackendsFileError, HaproxyError) as error:
-        module.fail_json(msg=str(error))
-    module.exit_json(**_result(outcome, module.params["path"]))
+    answer(module, operation_of(module.params), foresee)
 
 
-def _run(module: AnsibleModule) -> Outcome:
-    """Do, or in check mode foresee, what the parameters ask for."""
-    params = module.params
-    backends = parse_services(params["services"])
-    changes = parse_changes(params["changes"], backends)
-    file = BackendsFile(
-        path=Path(params["path"]),
-        main=Path(params["main_config"]),
-        executable=params["executable"],
-        group=params["group"],
-        lock=Path(params["lock_path"]),
-        run=lambda command: _run_program(module, list(command)),
+def operation_of(params: Mapping[str, Any]) -> Operation:
+    """Return the operation that does what the parameters ask for."""
+    changes = [
+        f"{change['service']}/{change['host']}-{change['slot']} {change['state']}" for change in params["changes"]
+    ]
+    return Operation(
+        name="rotation",
+        work="_rotation_work",
+        request=params,
+        purpose=f"rotation {', '.join(changes) or 'of the services'}",
+        by=who_runs_this(),
+        patience=params["lock_timeout"],
+        # A step is repeated twice where something else changes HAProxy meanwhile, and put back where it fails.
+        bound=params["lock_timeout"]
+        + 3 * (params["check_timeout"] + params["drain_timeout"] + 3 * params["reload_timeout"])
+        + 5 * params["reload_timeout"]
+        + 120,
+        apart=("lock_timeout",),
     )
-    master = params["master_socket"]
-    rotation = Rotation(
-        backends=backends,
-        changes=changes,
-        options=Options(
-            **{
-                name: params[name]
-                for name in (
-                    "check_timeout",
-                    "drain_timeout",
-                    "reload_timeout",
-                    "wait_old_workers",
-                    "reload",
-                    "allow_empty",
-                )
-            }
-        ),
-        haproxy=Haproxy(Socket(params["admin_socket"]), Socket(master) if master else None),
-        file=file,
-        reload=lambda: _reload(module, params["unit"]),
-    )
-    if module.check_mode:
-        return rotation.predict()
-    with file.only_run(params["lock_timeout"]):
-        return rotation.apply()
 
 
-def _run_program(module: AnsibleModule, command: list[str]) -> tuple[int, str]:
-    """Run a program to its end, without a shell; return its status and what it said."""
-    status, stdout, stderr = module.run_command(command, handle_exceptions=False)
-    return status, f"{stdout}{stderr}"
-
-
-def _reload(module: AnsibleModule, unit: str) -> None:
-    """Have systemd reload HAProxy, which checks the configuration first.
+def foresee(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the operation would do.
 
     Raises:
-        RotationError: systemd refused.
+        WorkError: it would fail.
     """
-    status, said = _run_program(module, ["systemctl", "reload", "--", unit])
-    if status != 0:
-        raise RotationError(f"systemctl reload {unit} failed: {said.strip()}")
+    # Only where it is needed: loading it takes longer than all the rest of this module.
+    from ansible_collections.linkrift.platform.plugins.module_utils import _rotation_work
 
-
-def _result(outcome: Outcome, path: str) -> dict[str, Any]:
-    """Return the module's answer."""
-    rotation = describe(outcome.view, outcome.after) if outcome.view else {}
-    return {
-        "changed": outcome.changed,
-        "msg": _summary(outcome, rotation),
-        "running": outcome.running,
-        "reload_required": outcome.reload_required,
-        "reloaded": outcome.reloaded,
-        "path": path,
-        "pid": outcome.view.pid if outcome.view else None,
-        "version": outcome.view.version if outcome.view else "",
-        "rotation": rotation,
-        "steps": outcome.steps,
-        "diff": {
-            "before_header": path,
-            "after_header": path,
-            "before": outcome.before,
-            "after": outcome.after,
-        },
-    }
-
-
-def _summary(outcome: Outcome, rotation: dict[str, Any]) -> str:
-    """Say in a sentence what HAProxy does."""
-    if not outcome.running:
-        return "HAProxy does not run: it will begin with the states of the file, and nothing was checked"
-    if not rotation:
-        return "HAProxy runs, but has not loaded the backends file"
-    return "; ".join(
-        f"{service}: {sum(server['takes_traffic'] for server in entry['servers'].values())}"
-        f" of {len(entry['servers'])} servers take traffic"
-        for service, entry in rotation.items()
-    )
+    return _rotation_work.foresee(params)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,10 @@ description:
     is started in the other one, checked there, and only then made live.
   - Each state does only what is missing for it. After an interruption at any point, the same call goes on from there.
   - What a slot does is read from links, unit and files each time; nothing is cached.
-  - One run at a time works on a service of a host.
+  - The work is done by a transient unit, C(linkrift-op-<service>), so that it ends as it should when the connection or
+    the control node is gone. Its journal has every step. Where systemd cannot start it, Ansible's own process does it.
+  - One run at a time works on a service of a host. Whoever asks for the same meanwhile gets the same answer, and a
+    warning whose work it was. Whoever asks for something else waits, O(lock_deadline) at most.
 options:
   service:
     description: The service.
@@ -108,9 +111,9 @@ options:
     type: float
     default: 0
   lock_deadline:
-    description: Seconds to wait for another run on the same service.
+    description: Seconds to wait for another run on the same service that does something else.
     type: float
-    default: 10
+    default: 120
   by:
     description: Who does this, for the ledger. By default the user who became root.
     type: str
@@ -256,20 +259,22 @@ evidence:
 """
 
 import os
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.linkrift.platform.plugins.module_utils import _slot
 from ansible_collections.linkrift.platform.plugins.module_utils._ledger import who_runs_this
-from ansible_collections.linkrift.platform.plugins.module_utils._paths import SERVICES, SLOTS
-from ansible_collections.linkrift.platform.plugins.module_utils._slot_lock import LockHeldError, only_run
-from ansible_collections.linkrift.platform.plugins.module_utils._slot_state import Gates, Host, SlotError
-from ansible_collections.linkrift.platform.plugins.module_utils._systemd import SystemdError
+from ansible_collections.linkrift.platform.plugins.module_utils._operation import Operation
+from ansible_collections.linkrift.platform.plugins.module_utils._operation_answer import answer
+from ansible_collections.linkrift.platform.plugins.module_utils._paths import SERVICES, SLOTS, Layout
+
+STATES = ("candidate", "admitted", "live", "warm", "drained", "stopped")
 
 ARGUMENTS: dict[str, Any] = {
     "service": {"type": "str", "required": True, "choices": list(SERVICES)},
-    "state": {"type": "str", "required": True, "choices": list(_slot.STATES)},
+    "state": {"type": "str", "required": True, "choices": list(STATES)},
     "release": {"type": "str"},
     "slot": {"type": "str", "choices": list(SLOTS)},
     "ports": {"type": "dict", "default": {}, "options": {"blue": {"type": "int"}, "green": {"type": "int"}}},
@@ -281,7 +286,7 @@ ARGUMENTS: dict[str, Any] = {
     "stop_deadline": {"type": "float", "default": 90},
     "memory_bound": {"type": "float"},
     "error_rate": {"type": "float", "default": 0},
-    "lock_deadline": {"type": "float", "default": 10},
+    "lock_deadline": {"type": "float", "default": 120},
     "by": {"type": "str"},
     "force": {"type": "bool", "default": False},
     "replace": {"type": "bool", "default": False},
@@ -300,99 +305,47 @@ def main() -> None:
         required_if=[("state", "candidate", ["release"])],
         required_by={"undone": ["release"]},
     )
-    host = host_of(module.params)
-    try:
-        if module.check_mode:
-            result = result_of(wish(host, module.params, check=True))
-        else:
-            purpose = f"state={module.params['state']}"
-            with only_run(host.lock, purpose, host.by, module.params["lock_deadline"]):
-                result = result_of(wish(host, module.params, check=False))
-    except SlotError as error:
-        module.fail_json(msg=str(error), **error.evidence)
-    except (LockHeldError, SystemdError) as error:
-        module.fail_json(msg=str(error))
-    except OSError as error:
-        module.fail_json(msg=f"{error}. Correct that, and repeat this: it goes on from here")
-    for warning in result.pop("warnings"):
-        module.warn(warning)
-    module.exit_json(**result)
+    answer(module, operation_of({**module.params, "by": module.params["by"] or who_runs_this()}), foresee)
 
 
-def host_of(params: dict[str, Any], **parts: Any) -> Host:
-    """Return the service's host for the module's parameters; `parts` replace what tests replace."""
-    return Host(
-        service=params["service"],
-        ports={slot: port for slot, port in (params["ports"] or {}).items() if port},
-        address=params["address"] or "",
-        by=params["by"] or who_runs_this(),
-        gates=Gates(
-            deadline=params["deadline"],
-            successes=params["successes"],
-            interval=params["interval"],
-            timeout=params["request_timeout"],
-            stop_deadline=params["stop_deadline"],
-            memory_bound=params["memory_bound"],
-            error_rate=params["error_rate"],
-        ),
-        **parts,
+def operation_of(params: Mapping[str, Any]) -> Operation:
+    """Return the operation that does what the parameters wish for."""
+    wished = [params["state"], params["slot"], params["release"]]
+    return Operation(
+        name=params["service"],
+        work="_slot_work",
+        request=params,
+        purpose=f"{params['service']} {' '.join(str(word) for word in wished if word)}",
+        by=params["by"],
+        patience=params["lock_deadline"],
+        # Starting, gating, pausing, handing over; what makes room is stopped, and what failed.
+        bound=params["lock_deadline"] + 4 * params["deadline"] + 2 * params["stop_deadline"] + 60,
+        apart=("by", "lock_deadline"),
+        stamp=stamp(params["service"]),
     )
 
 
-def wish(host: Host, params: dict[str, Any], *, check: bool) -> _slot.Outcome:
-    """Carry out what the parameters wish for.
+def stamp(service: str, root: Path = Path("/")) -> str:
+    """Return what changes when the service's settings or its unit are rendered anew: a candidate has them then."""
+    paths = (
+        Layout(root).rendered_env(service),
+        root / f"etc/systemd/system/linkrift-{service}@.service",
+        root / f"etc/systemd/system/linkrift-{service}@.service.d",
+    )
+    found = (path.stat() for path in paths if path.exists())
+    return " ".join(f"{entry.st_ino}:{entry.st_mtime_ns}" for entry in found)
+
+
+def foresee(params: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the operation would do.
 
     Raises:
-        SlotError: it cannot be.
+        WorkError: it would fail.
     """
-    slot, release = params["slot"], params["release"]
-    if params["state"] == "candidate":
-        return _slot.candidate(host, release, slot, replace=params["replace"], check=check)
-    if params["state"] == "stopped":
-        return _slot.stopped(host, slot, release, force=params["force"], undone=params["undone"] or "", check=check)
-    if params["state"] == "warm":
-        return _slot.warm(host, slot, release, seconds=params["warm_seconds"], check=check)
-    wishes = {"admitted": _slot.admitted, "live": _slot.live, "drained": _slot.drained}
-    return wishes[params["state"]](host, slot, release, check=check)
+    # Only where it is needed: loading it takes longer than all the rest of this module.
+    from ansible_collections.linkrift.platform.plugins.module_utils import _slot_work
 
-
-def result_of(outcome: _slot.Outcome) -> dict[str, Any]:
-    """Return the module's result."""
-    before, after = outcome.facts(now=False), outcome.facts(now=True)
-    live = next((slot for slot, facts in after.items() if facts["state"] == "live"), None)
-    facts = after[outcome.slot]
-    return {
-        "changed": outcome.record.changed,
-        "slot": outcome.slot,
-        "state": facts["state"],
-        "port": facts["port"],
-        "release": facts["release"],
-        "config_digest": facts["config_digest"],
-        "live": {"slot": live, "release": after[live]["release"]} if live else None,
-        "slots": after,
-        "settings": outcome.settings,
-        "steps": outcome.record.steps,
-        "gate": outcome.gates[-1].as_dict() if outcome.gates else {},
-        "gates": [gate.as_dict() for gate in outcome.gates],
-        "msg": outcome.message,
-        "warnings": outcome.warnings,
-        "diff": {
-            "before_header": outcome.host.service,
-            "after_header": outcome.host.service,
-            "before": shown(before, []),
-            "after": shown(after, outcome.settings if outcome.record.changed else []),
-        },
-    }
-
-
-def shown(slots: dict[str, dict[str, Any]], settings: list[str]) -> str:
-    """Return slots, and the names of changed settings, as lines for a diff."""
-    lines = []
-    for slot, facts in slots.items():
-        marks = [mark for mark in ("active", "admitted", "enabled") if facts[mark]]
-        described = ", ".join([facts["state"], *marks])
-        lines.append(f"{slot}: {described}; release {facts['release'] or 'none'}; settings {facts['config_digest']}")
-    return "".join(f"{line}\n" for line in [*lines, *settings])
+    return _slot_work.foresee(params)
 
 
 if __name__ == "__main__":

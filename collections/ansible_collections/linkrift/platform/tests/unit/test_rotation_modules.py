@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from ansible.module_utils.testing import patch_module_args
 
+from ansible_collections.linkrift.platform.plugins.module_utils import _rotation_work
 from ansible_collections.linkrift.platform.plugins.module_utils._haproxy import HaproxyError
 from ansible_collections.linkrift.platform.plugins.module_utils._rotation import Rotation
 from ansible_collections.linkrift.platform.plugins.modules import rotation, rotation_info
@@ -58,10 +59,10 @@ def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> World:
     made.apply(SERVICES)
     made.running = True
     made.load()
-    for module in (rotation, rotation_info):
+    for module in (_rotation_work, rotation_info):
         monkeypatch.setattr(module, "Haproxy", lambda admin, master: FakeHaproxy(made, master is not None))
     timed = functools.partial(Rotation, clock=lambda: made.time, sleep=made.sleep)
-    monkeypatch.setattr(rotation, "Rotation", timed)
+    monkeypatch.setattr(_rotation_work, "Rotation", timed)
     return made
 
 
@@ -107,14 +108,14 @@ def test_failure_is_a_sentence(run: Run, world: World) -> None:
 def test_reload_goes_through_systemd(run: Run, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[list[str]] = []
 
-    def run_program(_module: Any, command: list[str]) -> tuple[int, str]:
+    def run_program(command: list[str]) -> tuple[int, str]:
         asked.append(command)
         if command[0] == "systemctl":
             world.reload()
             return status, "unit is broken"
         return 0, ""
 
-    monkeypatch.setattr(rotation, "_run_program", run_program)
+    monkeypatch.setattr(_rotation_work, "run_program", run_program)
     status = 0
     services = {"api": SERVICES["redirect"], **SERVICES}
     assert run(rotation, services=services)["reloaded"]
@@ -123,6 +124,25 @@ def test_reload_goes_through_systemd(run: Run, world: World, tmp_path: Path, mon
     result = run(rotation)
     assert result["failed"]
     assert "systemctl reload haproxy.service failed: unit is broken" in result["msg"]
+
+
+def test_operation_says_what_it_is_about() -> None:
+    params = dict.fromkeys(("check_timeout", "drain_timeout", "reload_timeout", "lock_timeout"), 10.0)
+    wished = rotation.operation_of({**params, "services": SERVICES, "changes": READY})
+    assert (wished.unit, wished.purpose) == ("linkrift-op-rotation.service", "rotation redirect/app1-blue ready")
+    assert rotation.operation_of({**params, "changes": []}).purpose == "rotation of the services"
+    assert wished.bound > 6 * 10
+    patient = rotation.operation_of({**params, "services": SERVICES, "changes": READY, "lock_timeout": 99.0})
+    assert patient.asked().identity == wished.asked().identity
+
+
+def test_steps_are_told(run: Run, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[str] = []
+    real = _rotation_work.perform
+    monkeypatch.setattr(_rotation_work, "perform", lambda params, progress: real(params, told.append))
+    result = run(rotation, changes=READY)
+    assert told == [step["what"] for step in result["steps"]]
+    assert told
 
 
 def test_program_that_is_missing_is_said(run: Run, tmp_path: Path) -> None:

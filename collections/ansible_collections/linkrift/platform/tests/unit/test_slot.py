@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from ansible_collections.linkrift.platform.plugins.module_utils import _slot
+from ansible_collections.linkrift.platform.plugins.module_utils import _slot_work as work
 from ansible_collections.linkrift.platform.plugins.module_utils._paths import other_slot, read_ledger, unit_name
 from ansible_collections.linkrift.platform.plugins.module_utils._slot_port import listener, taken_by
 from ansible_collections.linkrift.platform.plugins.module_utils._slot_state import SlotError, survey
@@ -99,7 +100,7 @@ def test_release_that_is_live_with_the_same_settings_is_left_alone(host: FakeHos
     before, entries = facts(host), actions(host)
     outcome = _slot.candidate(host, OLD)
     assert (outcome.record.changed, outcome.slot) == (False, "blue")
-    assert slot_module.result_of(outcome)["state"] == "live"
+    assert work.result_of(outcome)["state"] == "live"
     assert (facts(host), actions(host)) == (before, entries)
 
 
@@ -117,7 +118,7 @@ def test_changed_setting_is_a_new_candidate_named_but_not_shown(host: FakeHost) 
     outcome = _slot.candidate(host, OLD)
     assert outcome.slot == "green"
     assert outcome.settings == ["LINKRIFT_DB_PASSWORD changed", "LINKRIFT_LOG_LEVEL added"]
-    shown = json.dumps(slot_module.result_of(outcome))
+    shown = json.dumps(work.result_of(outcome))
     assert "another-one" not in shown
     assert SECRET not in shown
 
@@ -441,7 +442,7 @@ def test_commit_makes_the_slot_live_and_the_only_one_that_boots(host: FakeHost) 
         "action": "live",
         "by": "tester",
     }
-    assert newest["config_digest"] == slot_module.result_of(_slot.live(host))["config_digest"]
+    assert newest["config_digest"] == work.result_of(_slot.live(host))["config_digest"]
 
 
 def test_reboot_brings_the_live_slot_back_and_only_it(host: FakeHost) -> None:
@@ -831,7 +832,7 @@ def test_first_installation_killed_before_any_step_converges(
 def test_check_mode_changes_nothing_and_tells_what_would_be_done(host: FakeHost) -> None:
     bring_up(host)
     before, entries = facts(host), actions(host)
-    result = slot_module.result_of(_slot.candidate(host, NEW, check=True))
+    result = work.result_of(_slot.candidate(host, NEW, check=True))
     assert (facts(host), actions(host)) == (before, entries)
     assert result["changed"]
     assert result["steps"] == ["pin", "link", "start"]
@@ -845,11 +846,11 @@ def test_check_mode_on_a_bare_host_says_what_it_cannot_know(tmp_path: Path, free
     host.template.unlink()
     host.layout.rendered_env("api").unlink()
     remove_release(host)
-    result = slot_module.result_of(_slot.candidate(host, NEW, check=True))
+    result = work.result_of(_slot.candidate(host, NEW, check=True))
     assert result["changed"]
     assert "unknown until this is done: release 1.1.0" in result["msg"]
     for state in (_slot.admitted, _slot.live):
-        result = slot_module.result_of(state(host, check=True))
+        result = work.result_of(state(host, check=True))
         assert result["changed"]
         assert "unknown until" in result["msg"]
     assert not (tmp_path / "var").exists()
@@ -867,32 +868,38 @@ def test_check_mode_foretells_every_step(tmp_path: Path, free_ports: tuple[int, 
     ]
     for act in acts:
         before = facts(host)
-        foretold = slot_module.result_of(act(True))
+        foretold = work.result_of(act(True))
         assert facts(host) == before
-        done = slot_module.result_of(act(False))
+        done = work.result_of(act(False))
         assert set(done["steps"]) - {"ledger"} <= set(foretold["steps"])
         assert foretold["changed"]
         if service == "redirect":
             assert foretold["diff"] == done["diff"]
-        assert not slot_module.result_of(act(False))["changed"]
+        assert not work.result_of(act(False))["changed"]
 
 
 def test_digest_cannot_be_tested_with_guesses(tmp_path: Path, free_ports: tuple[int, int]) -> None:
     digests = set()
     for number in range(2):
         host = make_host(tmp_path / str(number), "redirect", free_ports)
-        digests.add(slot_module.result_of(_slot.candidate(host, OLD))["config_digest"])
+        digests.add(work.result_of(_slot.candidate(host, OLD))["config_digest"])
         assert host.key_file.stat().st_mode & 0o777 == 0o600
     assert len(digests) == 2
 
 
 def test_parameters_reach_the_host() -> None:
     params: dict[str, Any] = {name: spec.get("default") for name, spec in slot_module.ARGUMENTS.items()}
-    params |= {"service": "api", "state": "stopped", "slot": "green", "ports": {"blue": 9000, "green": None}}
-    host = slot_module.host_of(params)
+    params |= {
+        "service": "api",
+        "state": "stopped",
+        "slot": "green",
+        "ports": {"blue": 9000, "green": None},
+        "by": "me",
+    }
+    host = work.host_of(params)
     assert (host.port("blue"), host.port("green"), host.address) == (9000, 8180, "")
     assert host.gates.deadline == 60
-    assert host.by
+    assert host.by == "me"
 
 
 @pytest.mark.parametrize("state", ["candidate", "admitted", "live", "stopped"])
@@ -900,7 +907,7 @@ def test_each_state_is_carried_out(host: FakeHost, state: str) -> None:
     bring_up(host)
     options = {"slot": None, "force": False, "replace": False, "undone": None, "warm_seconds": 900}
     params = {"state": state, "release": OLD, **options}
-    outcome = slot_module.wish(host, params if state != "stopped" else {**params, "release": None}, check=False)
+    outcome = work.wish(host, params if state != "stopped" else {**params, "release": None}, check=False)
     assert not outcome.record.changed
 
 

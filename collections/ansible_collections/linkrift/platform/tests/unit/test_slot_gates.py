@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from ansible_collections.linkrift.platform.plugins.module_utils import _slot
+from ansible_collections.linkrift.platform.plugins.module_utils import _slot_work as work
 from ansible_collections.linkrift.platform.plugins.module_utils._paths import read_ledger, unit_name
 from ansible_collections.linkrift.platform.plugins.module_utils._slot_state import SlotError
-from ansible_collections.linkrift.platform.plugins.modules import slot as slot_module
 from ansible_collections.linkrift.platform.tests.unit.slot_fakes import NEW, OLD, SECRET, FakeHost, facts, make_host
 
 
@@ -50,7 +50,7 @@ def test_a_candidate_passes_all_gates_and_the_ledger_names_them(tmp_path: Path, 
         ("errors", "pass"),
     ]
     assert newest(host)["passed"] == ["process", "version", "ready", "smoke", "memory", "errors"]
-    result = slot_module.result_of(outcome)
+    result = work.result_of(outcome)
     assert [gate["name"] for gate in result["gates"]] == ["ready", "smoke", "memory", "errors"]
     assert result["gates"][2]["figures"] == {"mib": 100.0, "processes": 2, "bound_mib": 921.6}
     assert result["gates"][3]["figures"] == {"lines": 0, "allowed": 0.0, "minutes": 1.0}

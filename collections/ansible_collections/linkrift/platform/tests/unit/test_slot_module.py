@@ -12,6 +12,9 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.testing import patch_module_args
 
 from ansible_collections.linkrift.platform.plugins.module_utils import _slot_steps as steps
+from ansible_collections.linkrift.platform.plugins.module_utils import _slot_work as work
+from ansible_collections.linkrift.platform.plugins.module_utils._operation import Operation
+from ansible_collections.linkrift.platform.plugins.module_utils._paths import write_atomically
 from ansible_collections.linkrift.platform.plugins.module_utils._slot_lock import only_run
 from ansible_collections.linkrift.platform.plugins.module_utils._slot_state import Gates, SlotError, survey
 from ansible_collections.linkrift.platform.plugins.module_utils._systemd import (
@@ -34,7 +37,7 @@ def host(tmp_path: Path) -> FakeHost:
 @pytest.fixture
 def run(host: FakeHost, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """Run the module on a host that is not there, and return its result."""
-    monkeypatch.setattr(slot_module, "host_of", lambda params: host)
+    monkeypatch.setattr(work, "host_of", lambda params: host)
     monkeypatch.setattr("os.umask", lambda mask: 0)
 
     def start(**arguments: Any) -> dict[str, Any]:
@@ -81,7 +84,7 @@ def test_module_says_who_is_at_work(run: Run, host: FakeHost) -> None:
 
 def test_module_warns(tmp_path: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     worker = make_host(tmp_path / "worker", "worker", (0, 0))
-    monkeypatch.setattr(slot_module, "host_of", lambda params: worker)
+    monkeypatch.setattr(work, "host_of", lambda params: worker)
     warnings: list[str] = []
     monkeypatch.setattr(AnsibleModule, "warn", lambda module, text: warnings.append(text))
     run(service="worker", state="candidate", release=OLD)
@@ -98,7 +101,7 @@ def test_module_fails_without_a_traceback(
     def broken(*_: Any, **__: Any) -> Any:
         raise error
 
-    monkeypatch.setattr(slot_module, "wish", broken)
+    monkeypatch.setattr(work, "wish", broken)
     result = run(state="live")
     assert result["failed"]
     assert str(error) in result["msg"]
@@ -106,6 +109,52 @@ def test_module_fails_without_a_traceback(
 
 def test_candidate_needs_a_release(run: Run) -> None:
     assert "release" in run(state="candidate")["msg"]
+
+
+# --- as an operation ---
+
+
+def operation(**arguments: Any) -> Operation:
+    params: dict[str, Any] = {name: spec.get("default") for name, spec in slot_module.ARGUMENTS.items()}
+    return slot_module.operation_of({**params, "service": "redirect", "state": "live", "by": "me", **arguments})
+
+
+def test_operation_is_named_for_its_service_and_says_what_it_is_about() -> None:
+    wished = operation(state="candidate", release=OLD, slot="green")
+    assert (wished.unit, wished.by) == ("linkrift-op-redirect.service", "me")
+    assert wished.purpose == f"redirect candidate green {OLD}"
+    # It has to outlast all the waits that it may have.
+    assert wished.bound > 2 * (60 + 90) + wished.patience
+
+
+def test_who_asks_and_how_patiently_makes_no_other_request() -> None:
+    one = operation().asked().identity
+    assert operation(by="you", lock_deadline=1).asked().identity == one
+    assert operation(state="drained").asked().identity != one
+    assert operation(deadline=1).asked().identity != one
+
+
+def test_stamp_tells_new_settings_from_old(tmp_path: Path) -> None:
+    host = make_host(tmp_path, "redirect", (0, 0))
+    before = slot_module.stamp("redirect", tmp_path)
+    assert slot_module.stamp("redirect", tmp_path) == before
+    text = host.layout.rendered_env("redirect").read_text()
+    write_atomically(host.layout.rendered_env("redirect"), text + "A=1\n")
+    rendered = slot_module.stamp("redirect", tmp_path)
+    assert rendered != before
+    write_atomically(host.template, "[Service]\n")
+    unit = slot_module.stamp("redirect", tmp_path)
+    assert unit not in (before, rendered)
+    host.template.with_name(f"{host.template.name}.d").mkdir()
+    assert slot_module.stamp("redirect", tmp_path) != unit
+
+
+def test_steps_are_told(host: FakeHost, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(work, "host_of", lambda params: host)
+    told: list[str] = []
+    params = operation(state="candidate", release=OLD).request
+    result = work.perform(params, told.append)
+    assert told == result["steps"] == ["pin", "link", "start", "ledger"]
 
 
 # --- single steps that the ways above do not take ---
