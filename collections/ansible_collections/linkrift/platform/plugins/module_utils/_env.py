@@ -325,8 +325,10 @@ def digest_key(path: Path, *, create: bool) -> bytes | None:
 
 
 _SECRET_NAME = re.compile(r"PASSWORD|SECRET|TOKEN|KEY|CREDENTIAL|URL|DSN", re.IGNORECASE)
+# What a service says of a setting that is missing or malformed is no value of it.
 _SECRET_TEXT = re.compile(
-    r"(?P<before>(?:password|passwd|secret|token|authorization|api[_-]?key)[\"']?\s*[=:]\s*[\"']?)(?P<value>[^\s\"',;&}]+)",
+    r"(?P<before>(?:password|passwd|secret|token|authorization|api[_-]?key)[\"']?\s*[=:]\s*[\"']?)"
+    r"(?P<value>(?!missing; expected |expected )[^\s\"',;&}]+)",
     re.IGNORECASE,
 )
 _URL_PASSWORD = re.compile(r"(?P<before>\w+://[^\s/:@]*:)(?P<value>[^\s/@]+)(?=@)")

@@ -209,8 +209,11 @@ def main() -> None:
     parameters: dict[str, Any] = dict(module.params)
     try:
         outcome = run(Wish.of(parameters), check=module.check_mode)
-    except (BundleError, TimeoutError, ValueError, OSError) as error:
+    except (BundleError, TimeoutError, ValueError) as error:
         module.fail_json(msg=str(error), id=parameters["id"])
+    except OSError as error:
+        msg = f"{error}. Correct that, and repeat this: what came is kept"
+        module.fail_json(msg=msg, id=parameters["id"])
     for warning in outcome.warnings:
         module.warn(warning)
     module.exit_json(**outcome.result())

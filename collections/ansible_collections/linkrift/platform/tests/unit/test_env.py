@@ -243,6 +243,11 @@ def test_first_of_two_keys_made_at_once_stays(tmp_path: Path, monkeypatch: pytes
         ("token=abc&x=1", "token=********&x=1"),
         ("level info, port 8080", "level info, port 8080"),
         ("pw-of-redis alone", "******** alone"),
+        # What is wrong with a setting is for the operator to see.
+        ("X_SECRET: missing; expected 32 characters", "X_SECRET: missing; expected 32 characters"),
+        ("X_PASSWORD: expected text", "X_PASSWORD: expected text"),
+        ("X_PASSWORD: missing", "X_PASSWORD: ********"),
+        ("X_PASSWORD: expected;", "X_PASSWORD: ********;"),
     ],
 )
 def test_secrets_are_masked(text: str, expected: str) -> None:

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import sys
 from collections.abc import Callable
@@ -73,6 +74,18 @@ def test_release_says_what_is_wrong(arguments: dict[str, Any], message: str, cal
     result = call(release, **{"python": sys.executable, **arguments})
     assert result["failed"]
     assert message in result["msg"]
+
+
+def test_release_says_what_to_do_about_a_disk_that_fills(
+    call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: Any, **__: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path))
+
+    monkeypatch.setattr(release, "run", full)
+    result = call(release, id="1.0.0+000000000000", source=str(tmp_path))
+    assert result["failed"]
+    assert f"No space left on device: '{tmp_path}'. Correct that, and repeat this" in result["msg"]
 
 
 def test_bundle_publish(call: Call, tmp_path: Path) -> None:
