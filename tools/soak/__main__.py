@@ -19,11 +19,11 @@ from tools.soak import faults, install, kills, rollouts
 from tools.soak.platform import PLACE, SOAK, Platform, stand_up
 from tools.soak.rounds import Rounds, say, table
 
-# Of a releases' part, roughly: for whoever starts it.
+# What they do, and how long they take, roughly: for whoever starts one.
 PARTS = {
     "install": "site.yml is killed at a random moment, then run again (8 minutes a round)",
     "rollouts": "one rollout after the other while visitors come (2 minutes each)",
-    "kills": "a deploy is killed at each of its tasks (2 minutes each)",
+    "kills": "a deploy, a rollback or an undo is killed at each of its tasks (2 minutes each)",
     "faults": "everything that is known to go wrong with a deploy (1 to 2 minutes each)",
 }
 
@@ -43,6 +43,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--rate", type=float, default=RATE, help="requests a second (default 200)")
     parser.add_argument("--rounds", type=int, default=10, help="of part install (default 10)")
     parser.add_argument("--count", type=int, default=20, help="rollouts (default 20)")
+    parser.add_argument("--of", choices=kills.KILLED, default="deploy", help="kills: what is killed (default deploy)")
     parser.add_argument("--tasks", default="0-", help="kills: at which tasks, such as 10-20 (default: all)")
     parser.add_argument("--every", type=int, default=1, help="kills: only every so manyth of them")
     parser.add_argument("--case", action="append", default=[], help="faults: those with this in their name")
@@ -68,14 +69,14 @@ def soak_releases(options: argparse.Namespace, parts: Sequence[str]) -> None:
     """Run the parts that need hosts which serve."""
     platform: Platform = stand_up(SOAK, [name for name in options.hosts.split(",") if name], resume=options.resume)
     for part in parts:
-        rounds = Rounds(PLACE / f"{part}.jsonl", resume=options.resume)
+        file = f"kills-{options.of}" if part == "kills" else part
+        rounds = Rounds(PLACE / f"{file}.jsonl", resume=options.resume)
         say(f"part {part}")
         if part == "rollouts":
             rollouts.run(platform, rounds, options.count, options.rate)
         elif part == "kills":
             numbers = kills.parse_range(options.tasks)
-            wanted = numbers[:: options.every]
-            kills.run(platform, rounds, wanted, options.seed, options.rate)
+            kills.run(platform, rounds, options.of, numbers[:: options.every], options.seed, options.rate)
         else:
             faults.run(platform, rounds, options.case, options.rate)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
@@ -12,10 +13,11 @@ from tools.bench.moments import Result, Task
 from tools.bench.operator import Ended
 from tools.lab import LabToolError
 from tools.soak import __main__ as command_line
-from tools.soak.cases import BALANCERS, CASES, SECOND, STORE, Case
+from tools.soak import faults
+from tools.soak.cases import BALANCERS, CASES, SECOND, STORE, Act, Case
 from tools.soak.faults import KINDS, wrong_with_run
 from tools.soak.install import LONGEST_SECONDS, moment
-from tools.soak.kills import delay, parse_range
+from tools.soak.kills import Movement, delay, parse_range
 from tools.soak.rounds import Rounds, Row, table
 from tools.testing.faulty.switchable_faults import read_fault
 
@@ -124,6 +126,24 @@ def test_cases_are_what_the_faulty_release_and_the_lab_know(case: Case, tmp_path
         assert act.where in {SECOND, BALANCERS, STORE}
         act.command.format(idle_port=1, address="x")
     assert bool(case.before) == bool(case.after)
+
+
+def test_what_happens_in_the_middle_happens_once_and_is_missed_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    acts: list[str] = []
+    monkeypatch.setattr(faults, "carry_out", lambda _platform, act: acts.append(act.command))
+    case = Case("x", during={"Commit": Act(BALANCERS, "reload"), "Never": Act(BALANCERS, "restart")})
+    begun = [Task(number, name, "", 0.0) for number, name in enumerate(["Look", "Commit", "Commit"])]
+    with faults.Beside(cast("Any", None), case) as beside:
+        assert not any(beside.watch(begun[:count], 0.0) for count in range(4))
+    assert acts == ["reload"]
+    assert beside.wrong == ["the task 'Never' never began"]
+
+
+def test_a_movement_that_is_to_fail_has_to() -> None:
+    good, bad = (Movement("deploy", {}, "1+a", "1+b", fails=fails) for fails in (False, True))
+    assert good.wrong_with_end(ended(0, "")) == bad.wrong_with_end(ended(2, "")) == []
+    assert good.wrong_with_end(ended(2, ""))
+    assert bad.wrong_with_end(ended(0, ""))
 
 
 def test_cases_have_names_of_their_own() -> None:

@@ -41,13 +41,12 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # Ansible ships no ty
         self._file.write(json.dumps({"at": time.time(), **event}) + "\n")
 
     def _result(self, result: Any, status: str) -> None:
-        task = result._task
         self._write(
             event="result",
-            number=self._numbers.get(str(task._uuid), -1),
-            host=result._host.get_name(),
+            number=self._numbers.get(str(result.task._uuid), -1),
+            host=result.host.get_name(),
             status=status,
-            changed=bool(result._result.get("changed", False)),
+            changed=bool(result.is_changed()),
         )
 
     def v2_playbook_on_task_start(self, task: Any, is_conditional: bool) -> None:
