@@ -66,18 +66,12 @@ class HostView:
     slots: Mapping[str, SlotView]
 
     @property
-    def live(self) -> str | None:
-        """Name the live slot, as either slot says; None: neither says."""
+    def live(self) -> tuple[str, float | None] | None:
+        """Return the live slot, and for how many seconds it is that, as either slot says; None: neither says."""
         for view in self.slots.values():
             if view.word.live_slot in SLOTS:
-                return view.word.live_slot
+                return view.word.live_slot, view.word.live_seconds
         return None
-
-    @property
-    def live_seconds(self) -> float | None:
-        """Return since when it is live."""
-        ages = [view.word.live_seconds for view in self.slots.values() if view.word.live_seconds is not None]
-        return min(ages, default=None)
 
 
 @dataclass(frozen=True)
@@ -115,17 +109,16 @@ def judge(hosts: Sequence[HostView], file_age: float, borrowed: Set[str] = froze
 
 
 def _judge_host(host: HostView, file_age: float, borrowed: bool) -> Finding | None:
-    live = host.live
-    if live is None:
+    if host.live is None:
         # It runs a release that does not say; of one slot that answers there can be no doubt.
         return _instead(host)
+    live, seconds = host.live
     view, other = host.slots[live], host.slots[other_slot(live)]
     if view.state == "ready" or not view.word.good:
         return None
     if other.state == "ready":
         if not other.serves:
             return Finding(host.host, live, f"{other_slot(live)} does not answer and {live} is live", urgent=True)
-        seconds = host.live_seconds
         if seconds is not None and seconds < file_age:
             return Finding(host.host, live, f"{live} was made live {seconds:.0f} s ago, unknown here", urgent=False)
         if borrowed:
@@ -143,7 +136,7 @@ def _instead(host: HostView) -> Finding | None:
     if len(ready) != 1 or host.slots[ready[0]].serves:
         return None
     slot = other_slot(ready[0])
-    if host.slots[slot].state != "maint" or not host.slots[slot].word.good:
+    if not host.slots[slot].word.good:
         return None
     return Finding(host.host, slot, f"{ready[0]} does not answer and {slot} does", urgent=True)
 

@@ -113,7 +113,6 @@ class Follower:
         """Look before HAProxy starts, for as long as nobody answers and there is time."""
         end = self._clock() + FIRST_LOOK_SECONDS
         while self.round() and self._clock() + LOOK_SECONDS < end:
-            self._asked = float("-inf")
             self._sleep(0.2)
 
     def round(self) -> bool:

@@ -55,12 +55,14 @@ NOTHING = {
     "as it was": host(ready(STILL_BLUE), maint(GONE)),
     "live slot crashed, nothing beside it": host(ready(GONE, serves=False), maint(GONE)),
     "live slot crashed, an older release is warm": host(ready(word(503), serves=False), maint(STILL_BLUE)),
+    "made live since, and died": host(ready(word(200, "green", SINCE)), maint(GONE)),
     "nobody answers": host(ready(GONE, serves=False), maint(GONE)),
     # A rollout, step by step.
     "candidate is up": host(ready(STILL_BLUE), maint(word(404))),
     "candidate is admitted": host(ready(STILL_BLUE), maint(STILL_BLUE)),
     "candidate waits for this balancer's check": host(ready(STILL_BLUE), drain(STILL_BLUE)),
     "both take visitors": host(ready(STILL_BLUE), ready(STILL_BLUE)),
+    "both take visitors, and the new one dies": host(ready(STILL_BLUE), ready(GONE, serves=False)),
     "old slot drains": host(drain(STILL_BLUE), ready(STILL_BLUE)),
     "switched, not committed": host(maint(STILL_BLUE), ready(STILL_BLUE)),
     "committed": host(maint(word(200, "green", SINCE)), ready(word(200, "green", SINCE))),
@@ -81,6 +83,7 @@ NOTHING = {
     "new here, not let in yet": host(maint(word(200, "blue", SINCE, SINCE)), maint(GONE)),
     # Releases that do not say which slot is live.
     "unknown, both answer": host(ready(word(200, None, None)), maint(word(200, None, None))),
+    "unknown, both take visitors, and one dies": host(ready(GONE, serves=False), ready(word(200, None, None))),
     "unknown, drained": host(drain(word(200, None, None)), maint(GONE)),
     "unknown, taken out by hand": host(maint(word(200, None, None)), maint(GONE)),
     "says nonsense": host(ready(GONE, serves=False), maint(word(503, "purple"))),

@@ -118,6 +118,13 @@ def test_after_a_boot_haproxy_begins_with_what_is_live(stage: Stage, blue: int) 
     assert stage.world.time == 0
 
 
+def test_after_a_boot_a_host_that_does_not_say_what_is_live_is_believed_all_the_same(stage: Stage) -> None:
+    stage.says = False
+    stage.deploy(blue=0)
+    stage.follower.first()
+    assert stage.world.states() == ON_GREEN
+
+
 def test_after_a_boot_nothing_is_changed_where_nothing_was_missed(stage: Stage) -> None:
     text = stage.world.path.read_text()
     stage.follower.first()
@@ -219,6 +226,56 @@ def test_what_a_run_has_done_meanwhile_is_not_done_again(stage: Stage, monkeypat
     monkeypatch.setattr(BackendsFile, "only_run", after_a_run)
     stage.rounds(3)
     assert (stage.world.admins(), stage.said) == (ON_GREEN, [])
+
+
+def test_reload_that_begins_meanwhile_comes_first(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    stage.boot()
+    stage.deploy(blue=0)
+    only_run = BackendsFile.only_run
+
+    def after_a_reload(self: BackendsFile, deadline: float) -> object:
+        stage.world.digest = "another file"
+        return only_run(self, deadline)
+
+    monkeypatch.setattr(BackendsFile, "only_run", after_a_reload)
+    stage.rounds(3)
+    assert (stage.world.admins(), stage.said) == (ON_BLUE, [])
+
+
+def test_what_haproxy_does_counts_and_not_what_a_killed_run_wrote(stage: Stage) -> None:
+    stage.boot()
+    stage.say("green", 200)
+    text = stage.world.path.read_text()
+    stage.world.path.write_text(
+        text.replace("8081 weight 100", "8081 weight 100 disabled").replace(
+            "8181 weight 100 disabled", "8181 weight 100"
+        )
+    )
+    assert stage.world.states() == ON_GREEN
+    stage.rounds(ASK_SECONDS + PATIENCE + 2)
+    assert (stage.world.admins(), stage.said) == (ON_BLUE, [])
+
+
+def test_requests_that_are_under_way_are_not_waited_for(stage: Stage) -> None:
+    """They end where they are: nobody stops that slot because of this, and the lock is not held for long."""
+    stage.boot()
+    stage.deploy()
+    stage.world.requests = {"app1-blue": 1000.0}
+    stage.world.old = {99: 1000.0}
+    stage.rounds(ASK_SECONDS + PATIENCE + 2)
+    assert stage.world.admins() == ON_GREEN
+    assert stage.world.time < 30
+
+
+def test_what_was_borrowed_of_one_service_says_nothing_of_another(stage: Stage) -> None:
+    stage.boot()
+    stage.say("green", 200)
+    stage.world.apply(TWO, changes(app1_green="ready", app1_blue="maint"))
+    stage.follower._written = stage.world.path.stat().st_mtime_ns
+    stage.follower._borrowed = {("linkrift_api", "app1")}
+    stage.rounds(ASK_SECONDS + PATIENCE + 2)
+    assert stage.world.admins()["app1-green"] == "ready"
+    assert stage.said == []
 
 
 def test_while_a_reload_is_under_way_nothing_is_judged(stage: Stage) -> None:
