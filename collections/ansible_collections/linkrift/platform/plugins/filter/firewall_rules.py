@@ -16,7 +16,7 @@ options:
   _input:
     description:
       - Flows, each a dictionary of C(name), C(to) (groups), C(ports), and C(from) (groups), C(networks) (addresses,
-        networks or V(any)) or both.
+        networks or V(any)) or both; and C(protocol), where it is V(vrrp).
     type: list
     elements: dict
     required: true

@@ -23,17 +23,21 @@ class Rule:
 
     Attributes:
         name: what it is for; ufw keeps it as the rule's comment.
-        ports: TCP ports.
+        ports: TCP ports; none for VRRP, which has none.
         source: network or address that may connect; None for everybody, over IPv4 and IPv6.
+        protocol: `tcp` or `vrrp`.
     """
 
     name: str
     ports: tuple[int, ...]
     source: str | None
+    protocol: str = "tcp"
 
     @property
     def words(self) -> list[str]:
         """The rule as `ufw show added` words it, which is also how it is added and deleted."""
+        if self.protocol == "vrrp":
+            return ["allow", "from", str(self.source), "proto", "vrrp"]
         ports = ",".join(map(str, self.ports))
         what = (
             [f"{ports}/tcp"]
@@ -52,7 +56,8 @@ def parse_rules(rules: Iterable[Mapping[str, Any]]) -> list[Rule]:
     """Turn a module's parameter into rules, one for each source; what is given twice counts once.
 
     Args:
-        rules: dictionaries of `name`, `ports` and `sources`; a source is an address, a network or `any`.
+        rules: dictionaries of `name`, `ports`, `sources` and `protocol` (without one: `tcp`); a source is an address, a
+            network or `any`.
 
     Raises:
         FirewallError: a name, port or source is not acceptable; the message names the rule.
@@ -62,11 +67,15 @@ def parse_rules(rules: Iterable[Mapping[str, Any]]) -> list[Rule]:
         name = rule["name"]
         if not _NAME.match(name):
             raise FirewallError(f"rule '{name}': a name has letters, digits, spaces, dots, dashes and underscores only")
+        protocol = rule.get("protocol") or "tcp"
         ports = tuple(sorted(set(rule["ports"])))
-        if not ports or not all(0 < port < 65536 for port in ports):
+        if protocol == "vrrp":
+            if ports or "any" in rule["sources"]:
+                raise FirewallError(f"rule '{name}': vrrp has no ports, and comes from hosts that are known")
+        elif not ports or not all(0 < port < 65536 for port in ports):
             raise FirewallError(f"rule '{name}': ports are numbers from 1 to 65535, got {list(ports)}")
         for source in rule["sources"]:
-            one = Rule(name, ports, None if source == "any" else _network(name, source))
+            one = Rule(name, ports, None if source == "any" else _network(name, source), protocol)
             parsed.setdefault(" ".join(one.words), one)
     return list(parsed.values())
 

@@ -57,14 +57,14 @@ def firewall_rules(
 
     Args:
         flows: who may reach whom: dictionaries of `name`, `to` (groups), `ports`, and `from` (groups) or `networks`
-            (addresses, networks or `any`), or both.
+            (addresses, networks or `any`), or both; with a `protocol`, if it is another one than TCP.
         member_of: the groups of the host in question.
         groups: hosts by group.
         hostvars: variables by host.
         leaving: hosts that are being removed; nothing is opened to them.
 
     Returns:
-        For each flow that leads to one of the host's groups: `name`, `ports`, `sources`.
+        For each flow that leads to one of the host's groups: `name`, `ports`, `sources`, and `protocol` if it has one.
 
     Raises:
         InventoryError: a flow is incomplete, or a host has no address.
@@ -73,12 +73,13 @@ def firewall_rules(
     leaving = list(leaving)
     rules: list[dict[str, Any]] = []
     for flow in flows:
-        unknown = set(flow) - {"name", "to", "ports", "from", "networks"}
+        unknown = set(flow) - {"name", "to", "ports", "from", "networks", "protocol"}
         missing = {"name", "to", "ports"} - set(flow)
         if unknown or missing:
             raise InventoryError(f"flow {dict(flow)}: missing {sorted(missing)}, unknown {sorted(unknown)}")
         if not mine.intersection(flow["to"]):
             continue
         sources = [*flow.get("networks", ()), *addresses_of(hosts_in(flow.get("from", ()), groups, leaving), hostvars)]
-        rules.append({"name": flow["name"], "ports": [int(port) for port in flow["ports"]], "sources": sources})
+        rule = {"name": flow["name"], "ports": [int(port) for port in flow["ports"]], "sources": sources}
+        rules.append({**rule, "protocol": flow["protocol"]} if flow.get("protocol") else rule)
     return rules

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ansible_collections.linkrift.platform.plugins.module_utils._systemd import Runner
@@ -51,6 +51,8 @@ class UnitState:
     """When its program was started, in seconds since the epoch."""
     reloaded: float = 0.0
     """When its program read its files last: at its start, or with a reload that went well."""
+    looked: float = field(default=0.0, compare=False)
+    """When systemd looked at its conditions last."""
 
 
 @dataclass(frozen=True)
@@ -121,6 +123,7 @@ def _state(block: Mapping[str, str], offset: float) -> UnitState:
         stale=block.get("NeedDaemonReload") == "yes",
         started=started,
         reloaded=max(started, when("StateChangeTimestampMonotonic")) if reloads else started,
+        looked=when("ConditionTimestampMonotonic"),
     )
 
 
@@ -135,6 +138,11 @@ def unread(state: UnitState, reads: Reads) -> str:
     if any(_modified(path) > state.started for path in reads.files):
         return "restart"
     return "reload" if any(_modified(path) > state.reloaded for path in reads.reloaded_files) else ""
+
+
+def _waived(state: UnitState, reads: Reads) -> bool:
+    """Whether a start would do nothing. A file that came since may be what its conditions ask for."""
+    return state.waived and not any(_modified(path) > state.looked for path in (*reads.files, *reads.reloaded_files))
 
 
 def _modified(path: str) -> float:
@@ -174,8 +182,9 @@ def compare(
         if on:
             steps += [Step(name, "unmask")] if state.masked else []
             steps += [] if state.enabled else [Step(name, "enable")]
-            steps += [] if state.running or (state.waived and not state.masked) else [Step(name, "start")]
-            verb = unread(state, (reads or {}).get(name, Reads()))
+            files = (reads or {}).get(name, Reads())
+            steps += [] if state.running or (_waived(state, files) and not state.masked) else [Step(name, "start")]
+            verb = unread(state, files)
             steps += [Step(name, verb)] if verb else []
         else:
             steps += [Step(name, "disable")] if state.enabled and not (state.masked or state.fixed) else []

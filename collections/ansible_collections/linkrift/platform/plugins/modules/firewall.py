@@ -42,10 +42,17 @@ options:
         required: true
       ports:
         description:
-          - TCP ports.
+          - TCP ports. VRRP has none.
         type: list
         elements: int
         required: true
+      protocol:
+        description:
+          - V(vrrp) is what balancers agree by on who has the address that they share. ufw knows it since 0.36.2; with
+            an older one the module fails before anything is changed.
+        type: str
+        choices: [tcp, vrrp]
+        default: tcp
       sources:
         description:
           - Addresses or networks that may connect, or V(any). With none at all there is no rule.
@@ -66,6 +73,13 @@ EXAMPLES = r"""
     rules:
       - {name: ssh, ports: [22], sources: [any]}
       - {name: postgresql, ports: [5432], sources: [192.0.2.11, "2001:db8::11"]}
+
+- name: Let in operators, visitors, and what the other balancer says of the shared address
+  linkrift.platform.firewall:
+    rules:
+      - {name: ssh, ports: [22], sources: [any]}
+      - {name: visitors, ports: [80, 443], sources: [any]}
+      - {name: shared address, protocol: vrrp, ports: [], sources: [192.0.2.12]}
 """
 
 RETURN = r"""
@@ -131,6 +145,13 @@ class Ufw:
         """Return the rules that are there; none on a host without ufw."""
         return parse_added(self("show", "added")) if self.path else []
 
+    def knows(self, rule: Rule) -> bool:
+        """Tell whether this version can have a rule; it says so without doing anything."""
+        if not self.path:
+            return True
+        code, _output, _error = self.module.run_command([self.path, "--dry-run", *rule.words])
+        return bool(code == 0)
+
     def missing_settings(self) -> list[tuple[str, list[str]]]:
         """Return what is not yet as it must be: a description, and the command's words for it (none for IPv6)."""
         found = parse_settings(DEFAULTS.read_text(encoding="utf-8")) if DEFAULTS.is_file() else {}
@@ -187,6 +208,7 @@ def main() -> None:
                 "options": {
                     "name": {"type": "str", "required": True},
                     "ports": {"type": "list", "elements": "int", "required": True},
+                    "protocol": {"type": "str", "choices": ["tcp", "vrrp"], "default": "tcp"},
                     "sources": {"type": "list", "elements": "str", "required": True},
                 },
             },
@@ -206,6 +228,11 @@ def main() -> None:
         module.fail_json(msg="ufw is not installed on this host")
     present = ufw.rules()
     to_add, to_delete = compare(wanted, present)
+    if any(not ufw.knows(rule) for rule in to_add if rule.protocol == "vrrp"):
+        module.fail_json(
+            msg="this host's ufw cannot let VRRP in: that takes 0.36.2 or newer; nothing was changed. Have a newer one,"
+            " another firewall (base_firewall_enabled), or no shared address"
+        )
     settings = ufw.missing_settings()
     changed = bool(to_add or to_delete or settings)
     if changed and not module.check_mode:

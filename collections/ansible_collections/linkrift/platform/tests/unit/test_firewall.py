@@ -64,12 +64,23 @@ def test_a_rule_for_each_source_and_once_only() -> None:
         (rule("x", [70000], "any"), "ports are numbers from 1 to 65535"),
         (rule("x", [1], "app1"), "neither an address nor a network"),
         (rule("x", [1], "0.0.0.0/0"), "say 'any' for both"),
+        (rule("x", [1], "192.0.2.1") | {"protocol": "vrrp"}, "vrrp has no ports"),
+        (rule("x", [], "any") | {"protocol": "vrrp"}, "comes from hosts that are known"),
     ],
 )
 def test_a_rule_that_is_refused(wrong: dict[str, Any], complaint: str) -> None:
     with pytest.raises(FirewallError) as caught:
         parse_rules([wrong])
     assert complaint in str(caught.value)
+
+
+def test_balancers_hear_each_other() -> None:
+    vrrp = {"name": "shared address", "protocol": "vrrp", "ports": [], "sources": ["192.0.2.12", "2001:db8::12"]}
+    there = "allow from 192.0.2.12 proto vrrp comment 'shared address'"
+    to_add, to_delete = compare(parse_rules([*SAME, vrrp]), [*parse_added(ADDED), there])
+    assert "allow from 2001:db8::12 proto vrrp comment 'shared address'" in [added.line for added in to_add]
+    assert there not in [added.line for added in to_add]
+    assert to_delete == []
 
 
 def test_settings_are_read() -> None:

@@ -20,6 +20,7 @@ UFW = """\
 #!/bin/sh
 case "$1 $2" in
     "show added") cat "$(dirname "$0")/added" ;;
+    "--dry-run allow") test ! -e "$(dirname "$0")/old" ;;
     "status ") cat "$(dirname "$0")/status" ;;
     *) echo "$*" >> "$(dirname "$0")/calls" ;;
 esac
@@ -138,6 +139,19 @@ def test_rules_that_would_lock_operators_out_are_refused(host: Host, run: Run) -
     assert run({**SSH, "sources": []})["failed"]
     assert run(DATABASE, keep_open=[2222])["msg"].startswith("these rules would close port 2222")
     assert host.calls == []
+
+
+def test_a_ufw_that_does_not_know_vrrp(host: Host, run: Run) -> None:
+    vrrp = {"name": "shared address", "protocol": "vrrp", "ports": [], "sources": ["192.0.2.12"]}
+    (host.directory / "old").touch()
+    for check in (True, False):
+        answer = run(SSH, vrrp, check=check)
+        assert answer["failed"]
+        assert "takes 0.36.2 or newer; nothing was changed" in answer["msg"]
+    assert host.calls == []
+    (host.directory / "old").unlink()
+    assert run(SSH, vrrp)["added"] == ["allow from 192.0.2.12 proto vrrp comment 'shared address'"]
+    assert host.calls == ["allow from 192.0.2.12 proto vrrp comment shared address"]
 
 
 def test_a_rule_that_cannot_be(host: Host, run: Run) -> None:

@@ -65,12 +65,19 @@ FLOWS: list[dict[str, Any]] = [
     },
     {"name": "elsewhere", "from": ["api_hosts"], "to": ["balancers"], "ports": [80]},
 ]
+VRRP: dict[str, Any] = {"name": "x", "protocol": "vrrp", "from": ["worker_hosts"], "to": ["worker_hosts"], "ports": []}
 
 
 def test_only_flows_to_the_host_become_rules() -> None:
     assert firewall_rules.firewall_rules(FLOWS, ["data_hosts", "postgresql_hosts"], GROUPS, HOSTVARS) == [
         {"name": "ssh", "ports": [22], "sources": ["any"]},
         {"name": "database", "ports": [5432], "sources": ["192.0.2.128/25", "192.0.2.1", "2001:db8::1", "192.0.2.2"]},
+    ]
+
+
+def test_a_flow_may_have_another_protocol() -> None:
+    assert firewall_rules.firewall_rules([VRRP], ["worker_hosts"], GROUPS, HOSTVARS) == [
+        {"name": "x", "protocol": "vrrp", "ports": [], "sources": ["192.0.2.2", "2001:db8::3"]}
     ]
 
 

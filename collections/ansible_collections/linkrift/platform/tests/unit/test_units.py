@@ -157,6 +157,20 @@ def test_files_that_were_changed_since_they_were_read(
     assert [step.verb for step in steps] == ["daemon-reload", *([restart_for] if restart_for else [])]
 
 
+@pytest.mark.parametrize(("modified", "verbs"), [(1000.5, []), (1008.0, ["start"])])
+def test_a_file_that_came_since_may_be_what_a_condition_asks_for(
+    tmp_path: Path, modified: float, verbs: list[str]
+) -> None:
+    blocks = Completed(0, SHOW.split("\n\n")[1].replace("Monotonic=7", "Monotonic=7000000"), "")
+    state = look(["b.service"], lambda *_: blocks, lambda: 1000.0)["b.service"]
+    settings = tmp_path / "settings"
+    settings.touch()
+    os.utime(settings, (modified, modified))
+    reads = {"b.service": Reads(reloaded_files=(str(settings),))}
+    steps = compare({"b.service": True}, {"b.service": state}, missing_is_fine=False, reads=reads)
+    assert [step.verb for step in steps] == verbs
+
+
 def test_what_is_started_now_reads_everything(tmp_path: Path) -> None:
     (tmp_path / "settings").touch()
     reads = {"x.service": Reads(files=(str(tmp_path / "settings"),))}
