@@ -13,7 +13,6 @@ import fcntl
 import io
 import json
 import os
-import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -84,7 +83,7 @@ def create(directory: Path, asked: Asked) -> Path:
         TypeError, ValueError: the request cannot be written as JSON.
     """
     directory.mkdir(mode=0o700, exist_ok=True)
-    path = directory / f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{secrets.token_hex(4)}.jsonl"
+    path = directory / f"{time.strftime('%Y%m%dT%H%M%SZ', time.gmtime())}-{os.urandom(4).hex()}.jsonl"
     line = json.dumps(asked.__dict__, sort_keys=True) + "\n"
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
