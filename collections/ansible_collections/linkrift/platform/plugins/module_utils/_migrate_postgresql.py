@@ -153,7 +153,7 @@ def _without_password(text: str, settings: Settings) -> str:
     return text.replace(settings.password, "********") if settings.password else text
 
 
-def _rows(connection: extensions.connection, query: str, *values: Any) -> list[tuple[Any, ...]]:
+def rows_of(connection: extensions.connection, query: str, *values: Any) -> list[tuple[Any, ...]]:
     """Run one statement and return its rows."""
     with connection.cursor() as cursor:
         cursor.execute(query, values or None)
@@ -162,25 +162,25 @@ def _rows(connection: extensions.connection, query: str, *values: Any) -> list[t
 
 def read_state(connection: extensions.connection) -> State:
     """Ask a database for its schema level and records; neither table needs to be there yet."""
-    exists = _rows(
+    exists = rows_of(
         connection,
         "SELECT to_regclass('public.schema_migrations') IS NOT NULL,"
         " to_regclass('public.linkrift_migrations') IS NOT NULL",
     )[0]
     version, dirty = 0, False
     if exists[0]:
-        rows = _rows(connection, "SELECT version, dirty FROM public.schema_migrations")
+        rows = rows_of(connection, "SELECT version, dirty FROM public.schema_migrations")
         if len(rows) > 1:
             raise MigrationError(f"schema_migrations holds {len(rows)} rows where there must be one: repair it by hand")
         # golang-migrate writes -1 when its first down migration was interrupted.
         version, dirty = (max(int(rows[0][0]), 0), bool(rows[0][1])) if rows else (0, False)
     records: tuple[Record, ...] = ()
     if exists[1]:
-        rows = _rows(
+        rows = rows_of(
             connection, "SELECT version, name, checksum, oldest FROM public.linkrift_migrations ORDER BY version"
         )
         records = tuple(Record(*row) for row in rows)
-    invalid = _rows(
+    invalid = rows_of(
         connection,
         "SELECT indexrelid::regclass::text FROM pg_index JOIN pg_class ON pg_class.oid = indexrelid"
         " WHERE NOT indisvalid AND relnamespace = 'public'::regnamespace ORDER BY 1",
@@ -197,7 +197,7 @@ def migration_lock(connection: extensions.connection, settings: Settings) -> Ite
     """
     key = advisory_lock_id(settings.database)
     deadline = time.monotonic() + settings.lock_wait
-    while not _rows(connection, "SELECT pg_try_advisory_lock(%s)", key)[0][0]:
+    while not rows_of(connection, "SELECT pg_try_advisory_lock(%s)", key)[0][0]:
         if time.monotonic() >= deadline:
             raise MigrationError(
                 f"another migration of {settings.database} is running, waited {settings.lock_wait:g} s for it: "
@@ -209,12 +209,12 @@ def migration_lock(connection: extensions.connection, settings: Settings) -> Ite
     finally:
         # A broken connection has released it already.
         if not connection.closed:
-            _rows(connection, "SELECT pg_advisory_unlock(%s)", key)
+            rows_of(connection, "SELECT pg_advisory_unlock(%s)", key)
 
 
 def _lock_holder(connection: extensions.connection, key: int) -> str:
     """Describe the session that holds the advisory lock."""
-    rows = _rows(
+    rows = rows_of(
         connection,
         "SELECT a.pid, a.usename, a.application_name, host(a.client_addr), to_char(a.backend_start, 'HH24:MI:SS TZ')"
         " FROM pg_locks l JOIN pg_stat_activity a USING (pid)"
@@ -354,14 +354,14 @@ def _apply_without_transaction(
     started = time.monotonic()
     try:
         # It waits for old transactions without holding up anybody: no lock timeout, but one for the whole.
-        _rows(connection, "SELECT set_config('lock_timeout', '0', false)")
-        _rows(
+        rows_of(connection, "SELECT set_config('lock_timeout', '0', false)")
+        rows_of(
             connection, "SELECT set_config('statement_timeout', %s, false)", f"{settings.concurrent_timeout * 1000:.0f}"
         )
         if index:
             _drop_if_invalid(connection, index)
         if not (resumed and index and _is_valid(connection, index)):
-            _rows(connection, migration.sql)
+            rows_of(connection, migration.sql)
     except psycopg2.Error as error:
         if index and not connection.closed:
             _drop_if_invalid(connection, index)
@@ -380,7 +380,7 @@ def _apply_without_transaction(
 
 def _is_valid(connection: extensions.connection, index: str) -> bool | None:
     """Return whether an index is usable; None when there is none of that name."""
-    rows = _rows(connection, "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(%s)", index)
+    rows = rows_of(connection, "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass(%s)", index)
     return bool(rows[0][0]) if rows else None
 
 
@@ -388,7 +388,7 @@ def _drop_if_invalid(connection: extensions.connection, index: str) -> None:
     """Remove what an interrupted CREATE INDEX CONCURRENTLY left; IF NOT EXISTS would take it for the index."""
     if _is_valid(connection, index) is False:
         # The name stands in the migration as an identifier, quoted where it must be (see _migrate_files).
-        _rows(connection, f"DROP INDEX CONCURRENTLY IF EXISTS {index}")
+        rows_of(connection, f"DROP INDEX CONCURRENTLY IF EXISTS {index}")
 
 
 def _details(error: Any, migration: Migration) -> str:

@@ -12,7 +12,7 @@ import socket
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -220,6 +220,27 @@ def check_ports(uses: Sequence[PortUse], proc: Path = PROC) -> list[Finding]:
     return found
 
 
+def check_backups(backups: Mapping[str, float], now: float) -> list[Finding]:
+    """Check that backups are being made.
+
+    Args:
+        backups: Hours that the newest file below a directory may be old.
+        now: The host's time, in seconds since the epoch.
+    """
+    found = []
+    for path, hours in backups.items():
+        times = [
+            (Path(directory) / name).lstat().st_mtime for directory, _dirs, names in os.walk(path) for name in names
+        ]
+        if not times:
+            found.append(Finding("backups", ERROR, f"{path} has no backup: make one, and see what makes them"))
+        elif now - max(times) > hours * 3600:
+            age = (now - max(times)) / 3600
+            text = f"the newest backup in {path} is {age:.0f} hours old, not {hours:g} at most: see what makes them"
+            found.append(Finding("backups", ERROR, text))
+    return found
+
+
 def check_packages(run: Runner) -> list[Finding]:
     """Check that the package manager is in order and reaches its sources.
 
@@ -303,6 +324,7 @@ class Wishes:
     names: Sequence[str]
     ports: Sequence[PortUse]
     packages: bool
+    backups: Mapping[str, float] = field(default_factory=dict)
 
 
 def inspect(wishes: Wishes, now: float, run: Runner = run_command) -> tuple[list[Finding], dict[str, object]]:
@@ -328,6 +350,7 @@ def inspect(wishes: Wishes, now: float, run: Runner = run_command) -> tuple[list
         # sudo and PostgreSQL are slow or fail where a host does not know its own name.
         *check_names([socket.gethostname(), *wishes.names], lambda name: socket.getaddrinfo(name, None)),
         *check_ports(wishes.ports),
+        *check_backups(wishes.backups, now),
         *(check_packages(run) if wishes.packages else []),
     ]
     figures: dict[str, object] = {

@@ -79,6 +79,10 @@ options:
         type: list
         elements: str
         default: []
+  backups:
+    description: Hours that the newest file below a directory with backups may be old, by the directory.
+    type: dict
+    default: {}
   packages:
     description: Whether to ask apt's sources, and whether all packages are in order.
     type: bool
@@ -147,6 +151,7 @@ def main() -> None:
             "clock_tolerance": {"type": "float", "default": 10},
             "names": {"type": "list", "elements": "str", "default": []},
             "ports": {"type": "list", "elements": "dict", "default": [], "options": port},
+            "backups": {"type": "dict", "default": {}},
             "packages": {"type": "bool", "default": True},
         },
         supports_check_mode=True,
@@ -163,6 +168,7 @@ def main() -> None:
             names=asked["names"],
             ports=[PortUse(use["port"], use["purpose"], tuple(use["units"])) for use in asked["ports"]],
             packages=asked["packages"],
+            backups={path: float(hours) for path, hours in asked["backups"].items()},
         )
         found, figures = inspect(looked_for, now)
     except (OSError, ValueError, TypeError) as error:

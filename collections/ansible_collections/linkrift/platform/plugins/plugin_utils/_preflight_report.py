@@ -29,7 +29,7 @@ def host_findings(hosts: Iterable[str], hostvars: Mapping[str, Mapping[str, Any]
             them was not looked at, and has no findings.
         days: Days before its end from which on an installed certificate is worth a warning.
     """
-    return [_of(name, finding) for name in hosts for finding in _of_host(hostvars[name], days)]
+    return [as_shown(name, finding) for name in hosts for finding in _of_host(hostvars[name], days)]
 
 
 def _of_host(variables: Mapping[str, Any], days: int) -> list[Finding]:
@@ -188,10 +188,10 @@ def _extension(certificate: x509.Certificate, kind: Any) -> Any:
         return None
 
 
-def _of(where: str, finding: Finding) -> dict[str, str]:
+def as_shown(where: str, finding: Finding) -> dict[str, str]:
     """A finding as Ansible shows it; `line` is all of it in one."""
     return {"host": where, **finding.as_dict(), "line": f"{where}: {finding.severity}: {finding.message}"}
 
 
 def _of_inventory(finding: Finding) -> dict[str, str]:
-    return _of("inventory", finding)
+    return as_shown("inventory", finding)

@@ -207,3 +207,18 @@ def test_the_module_returns_what_it_found(monkeypatch: pytest.MonkeyPatch) -> No
     assert ended["changed"] is False
     assert ended["figures"]["needed_mb"] == 10000000
     assert {"memory"} <= {each["check"] for each in ended["findings"] if each["severity"] == "error"}
+
+
+def test_backups_are_young_enough(tmp_path: Path) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "empty").mkdir()
+    for name, age in (("old", 50), ("new", 5)):
+        (tmp_path / "full" / name).write_text("x")
+        os.utime(tmp_path / "full" / name, (1e6 - age * 3600, 1e6 - age * 3600))
+    assert preflight.check_backups({str(tmp_path / "full"): 6}, 1e6) == []
+    found = preflight.check_backups({str(tmp_path / "full"): 4, str(tmp_path / "empty"): 9, "/no/where": 9}, 1e6)
+    assert [finding.message.split(": ")[0] for finding in found] == [
+        f"the newest backup in {tmp_path}/full is 5 hours old, not 4 at most",
+        f"{tmp_path}/empty has no backup",
+        "/no/where has no backup",
+    ]
