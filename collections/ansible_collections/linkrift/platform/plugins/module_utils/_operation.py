@@ -106,7 +106,7 @@ class Operations:
         archive: Callable[[], Path | None] = code.archive,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        self._home = root / "run/linkrift-op"
+        self._home = root / files.HOME.relative_to("/")
         self._booted = root / "run/systemd/system"
         self._run = run
         self._systemd = Systemd(run)

@@ -14,10 +14,13 @@ import io
 import json
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+HOME = Path("/run/linkrift-op")
+"""Where each operation's name has a directory of its step files."""
 
 POLL = 0.02
 """Seconds between two looks at a step file, which lies in memory."""
@@ -106,6 +109,34 @@ def running(directory: Path) -> Found | None:
         with contextlib.suppress(FileNotFoundError):
             if _is_held(path):
                 return Found(path, asked_in(path))
+    return None
+
+
+def unsettled(
+    home: Path, names: Sequence[str], seconds: float, sleep: Callable[[float], None] = time.sleep
+) -> list[str]:
+    """Wait for what is under way, and return in words what still is after some seconds.
+
+    Args:
+        home: where each operation's name has its directory.
+        names: which of them.
+        seconds: for all together; 0: it is only looked.
+        sleep: waits.
+    """
+    end = time.monotonic() + seconds
+    left = []
+    for name in names:
+        while found := _running_or_none(home / name):
+            if not await_end(found.path, max(0.0, end - time.monotonic()), sleep):
+                left.append(found.asked.describe())
+                break
+    return left
+
+
+def _running_or_none(directory: Path) -> Found | None:
+    # Only root sees them. Whoever is not, does without.
+    with contextlib.suppress(PermissionError):
+        return running(directory)
     return None
 
 

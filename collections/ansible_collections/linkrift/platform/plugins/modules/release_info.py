@@ -35,6 +35,14 @@ options:
     description: Ask each live slot for its health, too, on the host itself.
     type: bool
     default: false
+  settle:
+    description:
+      - Seconds to wait first until what module slot is doing to these services in C(linkrift-op-<service>) has ended,
+        and to fail if it has not. An operation goes on when the run that began it is gone, and what is found before its
+        end would not last.
+      - With 0, nothing is waited for, and RV(operations) tells what is under way.
+    type: float
+    default: 0
 seealso:
   - module: linkrift.platform.release
   - module: linkrift.platform.slot
@@ -51,6 +59,12 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+operations:
+  description: What is under way, which may change what is told here.
+  returned: success
+  type: list
+  elements: str
+  sample: ["redirect candidate 1.4.0+3f9c2a71b0de by alice, since 2026-01-31T12:00:00Z"]
 releases:
   description: Releases on the host, sorted by id.
   returned: always
@@ -114,6 +128,7 @@ services:
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.linkrift.platform.plugins.module_utils._operation_file import HOME, unsettled
 from ansible_collections.linkrift.platform.plugins.module_utils._paths import SERVICES, Layout
 from ansible_collections.linkrift.platform.plugins.module_utils._release_facts import release_facts, service_facts
 
@@ -124,9 +139,13 @@ def main() -> None:
         argument_spec={
             "services": {"type": "list", "elements": "str", "choices": list(SERVICES), "default": list(SERVICES)},
             "health": {"type": "bool", "default": False},
+            "settle": {"type": "float", "default": 0},
         },
         supports_check_mode=True,
     )
+    operations = unsettled(HOME, module.params["services"], module.params["settle"])
+    if operations and module.params["settle"] > 0:
+        module.fail_json(msg=f"this host is still at work: {'; '.join(operations)}. Wait for it, and repeat this")
     layout = Layout()
     try:
         releases = release_facts(layout)
@@ -135,7 +154,7 @@ def main() -> None:
         module.fail_json(msg=f"the host cannot be looked at: {error}")
     for warning in warnings:
         module.warn(warning)
-    module.exit_json(changed=False, releases=releases, services=services)
+    module.exit_json(changed=False, releases=releases, services=services, operations=operations)
 
 
 if __name__ == "__main__":

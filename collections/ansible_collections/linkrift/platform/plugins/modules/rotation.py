@@ -113,6 +113,10 @@ options:
       - Seconds to wait for another run on this balancer.
     type: float
     default: 120
+  by:
+    description:
+      - Who does this, for others who have to wait and for the journal. By default the user who became root.
+    type: str
   path:
     description:
       - The backends file.
@@ -296,6 +300,7 @@ def main() -> None:
             "drain_timeout": {"type": "float", "default": 60},
             "reload_timeout": {"type": "float", "default": 30},
             "lock_timeout": {"type": "float", "default": 120},
+            "by": {"type": "str"},
             "path": {"type": "path", "default": "/etc/haproxy/linkrift-backends.cfg"},
             "main_config": {"type": "path", "default": "/etc/haproxy/haproxy.cfg"},
             "group": {"type": "str", "default": "haproxy"},
@@ -320,14 +325,14 @@ def operation_of(params: Mapping[str, Any]) -> Operation:
         work="_rotation_work",
         request=params,
         purpose=f"rotation {', '.join(changes) or 'of the services'}",
-        by=who_runs_this(),
+        by=params["by"] or who_runs_this(),
         patience=params["lock_timeout"],
         # A step is repeated twice where something else changes HAProxy meanwhile, and put back where it fails.
         bound=params["lock_timeout"]
         + 3 * (params["check_timeout"] + params["drain_timeout"] + 3 * params["reload_timeout"])
         + 5 * params["reload_timeout"]
         + 120,
-        apart=("lock_timeout",),
+        apart=("by", "lock_timeout"),
     )
 
 

@@ -29,6 +29,14 @@ options:
       - Socket of the master process. Without it workers of earlier reloads cannot be seen.
     type: path
     default: /run/haproxy-master.sock
+  settle:
+    description:
+      - Seconds to wait first until what module rotation is doing in C(linkrift-op-rotation) has ended, and to fail if
+        it has not. An operation goes on when the run that began it is gone, and what is found before its end would not
+        last.
+      - With 0, nothing is waited for, and RV(operations) tells what is under way.
+    type: float
+    default: 0
 attributes:
   check_mode:
     description: Does the same.
@@ -54,6 +62,12 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+operations:
+  description: What is under way, which may change what is told here.
+  returned: success
+  type: list
+  elements: str
+  sample: ["rotation redirect/app1-green ready by alice, since 2026-01-31T12:00:00Z"]
 running:
   description: HAProxy answers.
   returned: success
@@ -115,6 +129,7 @@ from ansible_collections.linkrift.platform.plugins.module_utils._haproxy import 
     Socket,
     View,
 )
+from ansible_collections.linkrift.platform.plugins.module_utils._operation_file import HOME, unsettled
 from ansible_collections.linkrift.platform.plugins.module_utils._rotation import describe
 from ansible_collections.linkrift.platform.plugins.module_utils._rotation_config import (
     digest_in,
@@ -130,16 +145,20 @@ def main() -> None:
             "path": {"type": "path", "default": "/etc/haproxy/linkrift-backends.cfg"},
             "admin_socket": {"type": "path", "default": "/run/haproxy/admin.sock"},
             "master_socket": {"type": "path", "default": "/run/haproxy-master.sock"},
+            "settle": {"type": "float", "default": 0},
         },
         supports_check_mode=True,
     )
+    operations = unsettled(HOME, ["rotation"], module.params["settle"])
+    if operations and module.params["settle"] > 0:
+        module.fail_json(msg=f"this balancer is still at work: {'; '.join(operations)}. Wait for it, and repeat this")
     master = module.params["master_socket"]
     haproxy = Haproxy(Socket(module.params["admin_socket"]), Socket(master) if master else None)
     try:
         result = _gather(haproxy, Path(module.params["path"]))
     except (HaproxyError, OSError) as error:
         module.fail_json(msg=str(error))
-    module.exit_json(changed=False, **result)
+    module.exit_json(changed=False, operations=operations, **result)
 
 
 def _gather(haproxy: Haproxy, path: Path) -> dict[str, Any]:

@@ -422,3 +422,21 @@ def test_unit_ends_at_the_signal_of_systemd(
 def test_unit_without_a_manager_tells_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
     _operation_unit._tell_systemd("READY=1")
+
+
+def test_what_is_under_way_is_waited_for(tmp_path: Path, operations: Operations, ask: Ask) -> None:
+    home, hold = tmp_path / "run/linkrift-op", tmp_path / "hold"
+    assert files.unsettled(home, ["thing"], 1) == []
+    with under_way(tmp_path, operations, ask(hold=str(hold), by="first")):
+        [told] = files.unsettled(home, ["thing", "other"], 0)
+        assert told.startswith("a thing by first, since 20")
+        threading.Timer(0.2, hold.touch).start()
+        assert files.unsettled(home, ["thing", "other"], 20) == []
+
+
+def test_who_may_not_see_it_does_without(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(directory: Path) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(files, "running", refuse)
+    assert files.unsettled(tmp_path, ["thing"], 5) == []

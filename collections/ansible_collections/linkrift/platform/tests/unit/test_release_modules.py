@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from ansible.module_utils import basic
 
+from ansible_collections.linkrift.platform.plugins.module_utils import _operation_file as files
 from ansible_collections.linkrift.platform.plugins.module_utils import _release, _release_run
 from ansible_collections.linkrift.platform.plugins.module_utils._paths import Layout
 from ansible_collections.linkrift.platform.plugins.modules import bundle_publish, release, release_info
@@ -58,6 +59,16 @@ def test_release(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     assert set(found["services"]) == {"api", "redirect", "worker"}
     assert call(release, state="absent", id=bundle.release)["changed"]
     assert not call(release, state="pruned")["changed"]
+
+
+def test_info_waits_for_what_a_service_does(call: Call, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(release_info, "HOME", tmp_path)
+    path = files.create(tmp_path / "api", files.Asked("w", {}, "api candidate", "me", "now", ""))
+    with files.working(path):
+        assert call(release_info)["operations"] == ["api candidate by me, since now"]
+        assert call(release_info, services=["redirect"])["operations"] == []
+        assert "still at work: api candidate by me" in call(release_info, settle=0.1)["msg"]
+    assert call(release_info, settle=5)["operations"] == []
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from ansible.module_utils.testing import patch_module_args
 
+from ansible_collections.linkrift.platform.plugins.module_utils import _operation_file as files
 from ansible_collections.linkrift.platform.plugins.module_utils import _rotation_work
 from ansible_collections.linkrift.platform.plugins.module_utils._haproxy import HaproxyError
 from ansible_collections.linkrift.platform.plugins.module_utils._rotation import Rotation
@@ -127,8 +128,10 @@ def test_reload_goes_through_systemd(run: Run, world: World, tmp_path: Path, mon
 
 
 def test_operation_says_what_it_is_about() -> None:
-    params = dict.fromkeys(("check_timeout", "drain_timeout", "reload_timeout", "lock_timeout"), 10.0)
+    params: dict[str, Any] = dict.fromkeys(("check_timeout", "drain_timeout", "reload_timeout", "lock_timeout"), 10.0)
+    params["by"] = "me"
     wished = rotation.operation_of({**params, "services": SERVICES, "changes": READY})
+    assert wished.by == "me"
     assert (wished.unit, wished.purpose) == ("linkrift-op-rotation.service", "rotation redirect/app1-blue ready")
     assert rotation.operation_of({**params, "changes": []}).purpose == "rotation of the services"
     assert wished.bound > 6 * 10
@@ -158,6 +161,20 @@ def test_haproxy_without_our_backends_is_told_apart(run: Run, world: World) -> N
     result = run(rotation, reload=False)
     assert result["reload_required"]
     assert result["msg"] == "HAProxy runs, but has not loaded the backends file"
+
+
+def test_info_waits_for_a_change_under_way(
+    run: Run, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rotation_info, "HOME", tmp_path)
+    path = files.create(
+        tmp_path / "rotation", files.Asked("w", {}, "rotation redirect/app1-blue drain", "me", "now", "")
+    )
+    with files.working(path):
+        [told] = run(rotation_info)["operations"]
+        assert told == "rotation redirect/app1-blue drain by me, since now"
+        assert told in run(rotation_info, settle=0.1)["msg"]
+    assert run(rotation_info, settle=5)["operations"] == []
 
 
 def test_info_says_when_haproxy_cannot_be_asked(run: Run, world: World) -> None:
