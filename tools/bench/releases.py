@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import statistics
 import subprocess
 import time
@@ -60,6 +61,8 @@ class Bench:
         """Build the releases: two good ones to move between, two that no host has yet, a bad one."""
         say("releases to move between")
         directory = PLACE / "bundles"
+        for left in (directory, PLACE / "logs"):
+            shutil.rmtree(left, ignore_errors=True)
         self.lab = lab
         self.pair = [build(directory, f"1.0.{number}", "--good") for number in (1, 2)]
         self.ours, self.plain = (build(directory, f"1.0.{number}", "--good") for number in (3, 4))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -82,6 +83,9 @@ def stand_up(lab: Lab, hosts: Sequence[str], *, resume: bool) -> Platform:
         hosts: Its hosts; none means those of inventories/lab.
         resume: Go on with the lab that is there.
     """
+    if not resume:
+        for left in (bundles(), PLACE / "logs"):
+            shutil.rmtree(left, ignore_errors=True)
     say("a lab that serves")
     lab.create(hosts, anew=not resume)
     playbook("playbooks/site.yml", "-i", lab.inventory)
