@@ -1,8 +1,9 @@
 """Start a command, and kill it with everything it started at some moment, as a control node dies that loses its power.
 
-    python -m tools.testing.killed SECONDS LOG COMMAND [ARGUMENT ...]
+    python -m tools.testing.killed SECONDS LOG [--at TEXT] COMMAND [ARGUMENT ...]
 
-Prints what it did as JSON. Ansible's workers have sessions of their own: killing the process group would miss them.
+It is killed after so many seconds, or as soon as it has said the text. Prints what it did as JSON. Ansible's workers
+have sessions of their own: killing the process group would miss them.
 """
 
 from __future__ import annotations
@@ -12,9 +13,13 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
+
+POLL_SECONDS = 0.01
+MOST_SAID = 1 << 16
 
 
 def family(root: int, proc: Path = Path("/proc")) -> set[int]:
@@ -48,8 +53,22 @@ def kill_all(root: int) -> set[int]:
     return stopped
 
 
-def run(command: list[str], seconds: float, log: Path) -> dict[str, object]:
-    """Run a command for some seconds at most, and tell how it ended.
+def _wait(process: subprocess.Popen[bytes], seconds: float, log: Path, text: str) -> int | None:
+    """Return how a process ended; None: the time is over, or it has said the text."""
+    end = time.monotonic() + seconds
+    said = ""
+    with log.open(encoding="utf-8", errors="replace") as stream:
+        while (rc := process.poll()) is None:
+            if text:
+                said = (said + stream.read())[-MOST_SAID:]
+            if time.monotonic() >= end or (text and text in said):
+                return None
+            time.sleep(POLL_SECONDS)
+    return rc
+
+
+def run(command: list[str], seconds: float, log: Path, text: str = "") -> dict[str, object]:
+    """Run a command for some seconds at most, or until it says a text, and tell how it ended.
 
     Returns:
         `rc` is null when it was killed, `killed` the number of its processes then; `task` is Ansible's last one.
@@ -58,11 +77,9 @@ def run(command: list[str], seconds: float, log: Path) -> dict[str, object]:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, start_new_session=True
         )
-        rc: int | None = None
         killed: set[int] = set()
-        try:
-            rc = process.wait(seconds)
-        except subprocess.TimeoutExpired:
+        rc = _wait(process, seconds, log, text)
+        if rc is None:
             killed = kill_all(process.pid)
             process.wait()
     tasks = [
@@ -72,4 +89,8 @@ def run(command: list[str], seconds: float, log: Path) -> dict[str, object]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(run(sys.argv[3:], float(sys.argv[1]), Path(sys.argv[2]))))
+    seconds, log, *command = sys.argv[1:]
+    text = ""
+    if command[0] == "--at":
+        _at, text, *command = command
+    print(json.dumps(run(command, float(seconds), Path(log), text)))

@@ -48,6 +48,16 @@ def test_what_ends_in_time_is_left_alone(tmp_path: Path) -> None:
     assert run(command, 20.0, tmp_path / "log") == {"seconds": 20.0, "rc": 3, "killed": 0, "task": "TASK [End]"}
 
 
+def test_what_says_the_word_is_killed(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", "import time; print('TASK [Commit]', flush=True); time.sleep(60)"]
+    found = run(command, 20.0, tmp_path / "log", "[Commit]")
+    assert (found["rc"], found["killed"], found["task"]) == (None, 1, "TASK [Commit]")
+
+
+def test_what_never_says_it_is_left_alone(tmp_path: Path) -> None:
+    assert run([sys.executable, "-c", "print('TASK [End]')"], 20.0, tmp_path / "log", "[Commit]")["rc"] == 0
+
+
 def test_a_family_is_found_by_names_with_brackets_too(tmp_path: Path) -> None:
     for pid, parent in ((10, 1), (11, 10), (12, 11), (13, 1)):
         (tmp_path / str(pid)).mkdir()

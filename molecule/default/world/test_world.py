@@ -1,0 +1,146 @@
+"""What visitors and hosts saw of releases while the world went wrong (world.yml)."""
+
+from __future__ import annotations
+
+import functools
+import json
+from typing import Any, cast
+
+import pytest
+
+from tools.testing.lab_hosts import APP_HOSTS, SERVICES, find_lab
+
+MASKED = ("econ", "eresp", "wretr", "wredis", "hrsp_5xx")
+KINDS = ("head", "brief", "follow", "http2", "post", "long")
+LOST = "app2"
+OTHERS = ("app1", "app3")
+
+
+@functools.cache
+def results() -> dict[str, Any]:
+    return cast("dict[str, Any]", json.loads((find_lab().directory / "releases.json").read_text(encoding="utf-8")))
+
+
+def seen(phase: str) -> dict[str, Any]:
+    return cast("dict[str, Any]", results()[phase]["seen"])
+
+
+def said(phase: str, run: str) -> str:
+    """Return what a run said, as one line: Ansible breaks long ones."""
+    return " ".join(str(seen(phase)["runs"][run]["said"]).split())
+
+
+def answers(look: dict[str, Any], service: str) -> dict[str, str]:
+    """Return which release answers, by host."""
+    return {host: services[service]["answers"] for host, services in look["hosts"].items()}
+
+
+def grown(phase: str) -> dict[str, dict[str, int]]:
+    """Return how much each server's counters of failures and retries grew, of those that did."""
+    found = results()[phase]
+    assert found["same_haproxy"], "its counters began anew"
+    servers = {}
+    for service, entry in found["after"].items():
+        for name, server in entry["servers"].items():
+            before = found["before"][service]["servers"][name]["counters"]
+            counters = {counter: server["counters"][counter] - before[counter] for counter in MASKED}
+            if any(counters.values()):
+                servers[f"{service} {name}"] = counters
+    return servers
+
+
+@pytest.mark.parametrize("phase", ["others", "crossed"])
+def test_no_visitor_noticed_and_no_retry_hid_anything(phase: str) -> None:
+    found = results()[phase]
+    assert (found["load"]["failed"], found["load"]["failures"]) == (0, {}), found["load"]
+    assert found["load"]["requests"] > 2000
+    assert (found["logged"]["failed"], found["logged"]["retried"]) == (0, 0), found["logged"]
+    assert grown(phase) == {}
+
+
+# --- Visitors of other kinds ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_visitor_of_another_kind_noticed(kind: str) -> None:
+    found = seen("others")["others"][kind]
+    assert (found["failed"], found["failures"]) == (0, {}), found
+    assert found["requests"] >= 10
+
+
+def test_they_were_what_they_are_meant_to_be() -> None:
+    found = seen("others")["others"]
+    # Kept through a rolling and a blue-green rollout: nothing has made them connect anew.
+    assert [found[kind]["connections"] for kind in ("head", "follow", "http2")] == [1, 1, 1]
+    assert found["brief"]["connections"] == found["brief"]["requests"]
+    # More than the buffers on the way hold, so that a slot is busy with it while it is read.
+    assert found["long"]["bytes"] > 1_000_000
+
+
+def test_both_rollouts_went_through() -> None:
+    for services in seen("others")["looks"]["after"]["hosts"].values():
+        for service in SERVICES:
+            assert services[service]["answers"] == seen("others")["first"]
+
+
+# --- Killed between switch and commit, then another release -----------------------------------------------------------
+
+
+def test_it_was_killed_with_visitors_on_what_is_not_committed() -> None:
+    found = seen("crossed")
+    assert (found["kill"]["rc"], found["kill"]["task"]) == (None, "TASK [linkrift.platform.rollout : Commit]")
+    before, killed = found["looks"]["before"]["hosts"], found["looks"]["killed"]["hosts"]
+    live = before["app1"]["redirect"]["live"]
+    assert killed["app1"]["redirect"]["live"] == live, "it was committed"
+    candidate = {"blue": "green", "green": "blue"}[live]
+    states = found["states"]["redirect"]
+    assert (states[f"app1-{candidate}"], states[f"app1-{live}"]) == ("ready", "maint")
+
+
+def test_another_release_goes_live_after_it() -> None:
+    found = seen("crossed")
+    other = found["releases"]["faulty"]["id"]
+    look = found["looks"]["other"]
+    assert answers(look, "redirect") == dict.fromkeys(APP_HOSTS, other)
+    assert look["fleet"]["services"]["redirect"]["release"] == other
+    for host, services in look["hosts"].items():
+        assert services["redirect"]["running"] == [services["redirect"]["live"]], host
+        assert services["redirect"]["cooling"] == []
+
+
+# --- A host that is lost ----------------------------------------------------------------------------------------------
+
+
+def test_only_what_the_lost_host_was_answering_failed() -> None:
+    found = results()["lost"]
+    # Eight connections send one request at a time, and its checks take it out within 3 s; retries go to another host.
+    assert found["load"]["failed"] <= 8, found["load"]
+    assert {name.partition(" ")[2].partition("-")[0] for name in grown("lost")} <= {LOST}
+
+
+def test_the_others_go_back_and_it_is_named() -> None:
+    found = seen("lost")
+    verdict = " ".join(found["said"].split())
+    assert f"{LOST} could not be reached" in verdict
+    assert f"-e without={LOST}" in verdict
+    before, lost = found["looks"]["before"], found["looks"]["lost"]
+    for host in OTHERS:
+        assert lost["hosts"][host]["redirect"]["answers"] == before["hosts"][host]["redirect"]["answers"]
+        assert lost["hosts"][host]["redirect"]["running"] == [lost["hosts"][host]["redirect"]["live"]]
+    assert lost["fleet"]["services"]["redirect"]["release"] == before["fleet"]["services"]["redirect"]["release"]
+
+
+def test_a_deploy_to_a_host_that_is_missing_changes_nothing_and_says_how_to_go_on() -> None:
+    text = said("lost", "missing")
+    assert "Nothing was changed" in text
+    assert f"-e without={LOST}" in text
+
+
+def test_left_out_it_is_told_and_comes_back_with_the_next_deploy() -> None:
+    found = seen("lost")
+    good = found["releases"]["good"]["id"]
+    assert answers(found["looks"]["without"], "redirect") == dict.fromkeys(OTHERS, good)
+    status = said("lost", "status")
+    assert LOST in status.partition('"findings"')[2].partition("]")[0], "status.yml does not tell of it"
+    assert answers(found["looks"]["again"], "redirect") == dict.fromkeys(APP_HOSTS, good)
+    assert found["looks"]["again"]["fleet"]["services"]["redirect"]["release"] == good
