@@ -212,6 +212,8 @@ def test_what_a_bundle_says(tmp_path: Path) -> None:
     other.write_bytes(b"x")
     assert "cannot be read" in bundle_manifest(str(other))["error"]
     assert Manifest.parse((bundle.tree / "manifest.json").read_bytes()).tests is None
+    (bundle.tree / "manifest.json").write_text('{"schema_floor": 99}')
+    assert "altered" in bundle_manifest(str(bundle.archive(archive, inside=bundle.release)))["error"]
 
 
 def test_what_postgresql_says() -> None:
