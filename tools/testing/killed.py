@@ -53,39 +53,48 @@ def kill_all(root: int) -> set[int]:
     return stopped
 
 
-def _wait(process: subprocess.Popen[bytes], seconds: float, log: Path, text: str) -> int | None:
-    """Return how a process ended; None: the time is over, or it has said the text."""
+def _wait(process: subprocess.Popen[bytes], seconds: float, log: Path, text: str) -> tuple[int | None, bool]:
+    """Return how a process ended, and whether it has said the text; None: it was not over by then."""
     end = time.monotonic() + seconds
     said = ""
     with log.open(encoding="utf-8", errors="replace") as stream:
         while (rc := process.poll()) is None:
             if text:
                 said = (said + stream.read())[-MOST_SAID:]
-            if time.monotonic() >= end or (text and text in said):
-                return None
+            if text and text in said:
+                return None, True
+            if time.monotonic() >= end:
+                return None, False
             time.sleep(POLL_SECONDS)
-    return rc
+    return rc, False
 
 
 def run(command: list[str], seconds: float, log: Path, text: str = "") -> dict[str, object]:
     """Run a command for some seconds at most, or until it says a text, and tell how it ended.
 
     Returns:
-        `rc` is null when it was killed, `killed` the number of its processes then; `task` is Ansible's last one.
+        `rc` is null when it was killed, `killed` the number of its processes then, `said` tells whether for the text;
+        `task` is Ansible's last one.
     """
     with log.open("wb") as stream:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, start_new_session=True
         )
         killed: set[int] = set()
-        rc = _wait(process, seconds, log, text)
+        rc, said = _wait(process, seconds, log, text)
         if rc is None:
             killed = kill_all(process.pid)
             process.wait()
     tasks = [
         line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.startswith("TASK [")
     ]
-    return {"seconds": seconds, "rc": rc, "killed": len(killed), "task": tasks[-1].rstrip(" *") if tasks else ""}
+    return {
+        "seconds": seconds,
+        "rc": rc,
+        "killed": len(killed),
+        "said": said,
+        "task": tasks[-1].rstrip(" *") if tasks else "",
+    }
 
 
 if __name__ == "__main__":

@@ -45,13 +45,19 @@ def test_what_lasts_longer_is_killed(tmp_path: Path) -> None:
 
 def test_what_ends_in_time_is_left_alone(tmp_path: Path) -> None:
     command = [sys.executable, "-c", "print('TASK [Begin] ****\\nTASK [End] ****\\nok'); raise SystemExit(3)"]
-    assert run(command, 20.0, tmp_path / "log") == {"seconds": 20.0, "rc": 3, "killed": 0, "task": "TASK [End]"}
+    assert run(command, 20.0, tmp_path / "log") == {
+        "seconds": 20.0,
+        "rc": 3,
+        "killed": 0,
+        "said": False,
+        "task": "TASK [End]",
+    }
 
 
 def test_what_says_the_word_is_killed(tmp_path: Path) -> None:
     command = [sys.executable, "-c", "import time; print('TASK [Commit]', flush=True); time.sleep(60)"]
     found = run(command, 20.0, tmp_path / "log", "[Commit]")
-    assert (found["rc"], found["killed"], found["task"]) == (None, 1, "TASK [Commit]")
+    assert (found["rc"], found["killed"], found["said"], found["task"]) == (None, 1, True, "TASK [Commit]")
 
 
 def test_what_never_says_it_is_left_alone(tmp_path: Path) -> None:
