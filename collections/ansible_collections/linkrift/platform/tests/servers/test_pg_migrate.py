@@ -22,7 +22,7 @@ from ansible_collections.linkrift.platform.plugins.module_utils._migrate_postgre
     connect,
     migration_lock,
 )
-from ansible_collections.linkrift.platform.plugins.modules import pg_migrate
+from ansible_collections.linkrift.platform.plugins.modules import pg_info, pg_migrate
 from tools.testing.certificates import write_server_certificate
 from tools.testing.servers import PostgresqlServer, postgresql_server
 
@@ -396,3 +396,32 @@ def test_the_interpreter_of_a_release_that_is_not_there_yet(case: Case, run: Run
     assert foreseen["msg"].startswith("unknown until the release is installed")
     assert run(python=str(tmp_path / "python"))["failed"]
     assert run(migrations=str(tmp_path / "none"), check=True)["changed"]
+
+
+def test_pg_info_tells_what_the_server_says(case: Case, run: Run, capsys: pytest.CaptureFixture[str]) -> None:
+    def ask(**changes: Any) -> dict[str, Any]:
+        names = ("host", "port", "database", "password", "sslrootcert")
+        wished = {name: value for name, value in case.params(**changes).items() if name in names}
+        capsys.readouterr()
+        with patch_module_args(wished), pytest.raises(SystemExit):
+            pg_info.main()
+        answer: dict[str, Any] = json.loads(capsys.readouterr().out)
+        return answer
+
+    before = ask()
+    assert (before["schema_level"], before["floor"], before["dirty"], before["changed"]) == (0, 0, False, False)
+    case.write(1, EXPAND + "SELECT 1;")
+    run()
+    case.write(2, "-- linkrift: contract oldest=1\nSELECT 2;")
+    run(allow_contract=True)
+    case.server.execute("ALTER ROLE linkrift_api CONNECTION LIMIT 7", "postgres", "postgres")
+    try:
+        with closing(case.server.connect("linkrift_api", case.database)):
+            after = ask()
+    finally:
+        case.server.execute("ALTER ROLE linkrift_api CONNECTION LIMIT -1", "postgres", "postgres")
+    assert (after["schema_level"], after["floor"]) == (2, 1)
+    assert (after["in_use"], after["limits"]) == ({"linkrift_api": 1}, {"linkrift_api": 7})
+    assert str(after["max_connections"]) == case.query("SHOW max_connections")[0][0]
+    assert after["reserved_connections"] == 3
+    assert "cannot connect" in ask(password="not-the-password")["msg"]
