@@ -1,9 +1,9 @@
 """Start a command, and kill it with everything it started at some moment, as a control node dies that loses its power.
 
-    python -m tools.testing.killed SECONDS LOG [--at TEXT] COMMAND [ARGUMENT ...]
+    python -m tools.testing.killed SECONDS LOG [--when WATCH] COMMAND [ARGUMENT ...]
 
-It is killed after so many seconds, or as soon as it has said the text. Prints what it did as JSON. Ansible's workers
-have sessions of their own: killing the process group would miss them.
+It is killed after so many seconds, or as soon as WATCH, a line for the shell, has ended with 0. Prints what it did as
+JSON. Ansible's workers have sessions of their own: killing the process group would miss them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from contextlib import suppress
 from pathlib import Path
 
 POLL_SECONDS = 0.01
-MOST_SAID = 1 << 16
 
 
 def family(root: int, proc: Path = Path("/proc")) -> set[int]:
@@ -53,35 +52,36 @@ def kill_all(root: int) -> set[int]:
     return stopped
 
 
-def _wait(process: subprocess.Popen[bytes], seconds: float, log: Path, text: str) -> tuple[int | None, bool]:
-    """Return how a process ended, and whether it has said the text; None: it was not over by then."""
+def _wait(process: subprocess.Popen[bytes], seconds: float, watch: str) -> tuple[int | None, bool]:
+    """Return how a process ended, and whether the watch has; None: it was not over by then."""
     end = time.monotonic() + seconds
-    said = ""
-    with log.open(encoding="utf-8", errors="replace") as stream:
+    watching = subprocess.Popen(["/bin/sh", "-c", watch or "exec sleep infinity"], stdin=subprocess.DEVNULL)
+    try:
         while (rc := process.poll()) is None:
-            if text:
-                said = (said + stream.read())[-MOST_SAID:]
-            if text and text in said:
+            if watching.poll() == 0:
                 return None, True
             if time.monotonic() >= end:
                 return None, False
             time.sleep(POLL_SECONDS)
-    return rc, False
+        return rc, False
+    finally:
+        kill_all(watching.pid)
+        watching.wait()
 
 
-def run(command: list[str], seconds: float, log: Path, text: str = "") -> dict[str, object]:
-    """Run a command for some seconds at most, or until it says a text, and tell how it ended.
+def run(command: list[str], seconds: float, log: Path, watch: str = "") -> dict[str, object]:
+    """Run a command for some seconds at most, or until a watch ends, and tell how it ended.
 
     Returns:
-        `rc` is null when it was killed, `killed` the number of its processes then, `said` tells whether for the text;
-        `task` is Ansible's last one.
+        `rc` is null when it was killed, `killed` the number of its processes then, `watched` tells whether for the
+        watch; `task` is Ansible's last one.
     """
     with log.open("wb") as stream:
         process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=stream, stderr=stream, start_new_session=True
         )
         killed: set[int] = set()
-        rc, said = _wait(process, seconds, log, text)
+        rc, watched = _wait(process, seconds, watch)
         if rc is None:
             killed = kill_all(process.pid)
             process.wait()
@@ -92,14 +92,14 @@ def run(command: list[str], seconds: float, log: Path, text: str = "") -> dict[s
         "seconds": seconds,
         "rc": rc,
         "killed": len(killed),
-        "said": said,
+        "watched": watched,
         "task": tasks[-1].rstrip(" *") if tasks else "",
     }
 
 
 if __name__ == "__main__":
     seconds, log, *command = sys.argv[1:]
-    text = ""
-    if command[0] == "--at":
-        _at, text, *command = command
-    print(json.dumps(run(command, float(seconds), Path(log), text)))
+    watch = ""
+    if command[0] == "--when":
+        _when, watch, *command = command
+    print(json.dumps(run(command, float(seconds), Path(log), watch)))

@@ -49,19 +49,22 @@ def test_what_ends_in_time_is_left_alone(tmp_path: Path) -> None:
         "seconds": 20.0,
         "rc": 3,
         "killed": 0,
-        "said": False,
+        "watched": False,
         "task": "TASK [End]",
     }
 
 
-def test_what_says_the_word_is_killed(tmp_path: Path) -> None:
-    command = [sys.executable, "-c", "import time; print('TASK [Commit]', flush=True); time.sleep(60)"]
-    found = run(command, 20.0, tmp_path / "log", "[Commit]")
-    assert (found["rc"], found["killed"], found["said"], found["task"]) == (None, 1, True, "TASK [Commit]")
+def test_it_is_killed_when_a_watch_ends(tmp_path: Path) -> None:
+    command = [sys.executable, "-c", f"import time; open({str(tmp_path / 'there')!r}, 'w'); time.sleep(60)"]
+    watch = f"until test -e {tmp_path / 'there'}; do sleep 0.01; done"
+    found = run(command, 20.0, tmp_path / "log", watch)
+    assert (found["rc"], found["killed"], found["watched"]) == (None, 1, True)
 
 
-def test_what_never_says_it_is_left_alone(tmp_path: Path) -> None:
-    assert run([sys.executable, "-c", "print('TASK [End]')"], 20.0, tmp_path / "log", "[Commit]")["rc"] == 0
+def test_a_watch_that_fails_or_outlasts_it_kills_nothing(tmp_path: Path) -> None:
+    for watch in ("exit 1", "sleep 60"):
+        found = run([sys.executable, "-c", ""], 20.0, tmp_path / "log", watch)
+        assert (found["rc"], found["watched"]) == (0, False)
 
 
 def test_a_family_is_found_by_names_with_brackets_too(tmp_path: Path) -> None:
