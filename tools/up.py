@@ -62,12 +62,14 @@ def describe(directory: Path, admin: Account) -> dict[str, Any]:
         admin: The account.
     """
     domain, _ = domains()
-    addresses = {name: str(found[0]) for name, found in lab_hosts(directory).addresses.items()}
+    hosts = lab_hosts(directory)
+    addresses = {name: str(found[0]) for name, found in hosts.addresses.items()}
     return {
         "api_url": f"https://api.{domain}",
         "go_url": f"https://go.{domain}",
         "ca_file": str(directory / "ca.pem"),
         "addresses": addresses,
+        "visitors": str(hosts.visitors()[0]),
         "admin": {"email": admin.email, "password": admin.password},
     }
 
@@ -133,9 +135,9 @@ async def use(platform: Platform, progress: Progress, admin: Account, links: lis
 
 
 async def visit(progress: Progress, description: dict[str, Any], admin: Account, links: list[Link]) -> Account:
-    """Use the platform through its balancer; return the account that works."""
+    """Use the platform where visitors come; return the account that works."""
     domain, _ = domains()
-    async with connected(domain, description["addresses"]["lb1"], description["ca_file"]) as platform:
+    async with connected(domain, description["visitors"], description["ca_file"]) as platform:
         return (await use(platform, progress, admin, links))[0]
 
 
@@ -182,17 +184,17 @@ def summary(description: dict[str, Any], link: Link, bundle_id: str) -> str:
     """What to tell at the end: a link that answers, and what to try next."""
     here = Path.cwd()
     lab = LAB.relative_to(here) if LAB.is_relative_to(here) else LAB
-    balancer = description["addresses"]["lb1"]
+    there = description["visitors"]
     go, api = description["go_url"], description["api_url"]
     names = [url.removeprefix("https://") for url in (go, api)]
     curl = f"curl --cacert {lab}/ca.pem"
     return f"""
 Short link   {go}/{link.code}
   leads to   {link.url}
-  follow it  {curl} --resolve {names[0]}:443:{balancer} -i {go}/{link.code}
+  follow it  {curl} --resolve {names[0]}:443:{there} -i {go}/{link.code}
 
 API          {api}     account and password: {lab}/lab.json
-  try it     {curl} --resolve {names[1]}:443:{balancer} {api}/api/v1/openapi.json
+  try it     {curl} --resolve {names[1]}:443:{there} {api}/api/v1/openapi.json
 Release      {bundle_id}
 
 Next

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_address
@@ -23,6 +24,19 @@ class LabHosts:
 
     addresses: Mapping[str, tuple[IPv4Address | IPv6Address, ...]]
     groups: Mapping[str, tuple[str, ...]]
+
+    def visitors(self) -> tuple[IPv4Address | IPv6Address, ...]:
+        """Where visitors come: what the balancers share, where there are two of them, or the only one's own.
+
+        Raises:
+            LabToolError: There is no balancer.
+        """
+        balancers = self.of("balancers")
+        if not balancers:
+            raise LabToolError("the lab has no balancer, so there is nowhere to visit")
+        own = self.addresses[balancers[0]]
+        # As linkrift_shared_addresses has them, in inventories/lab/group_vars/all/settings.yml.
+        return own if len(balancers) == 1 else tuple(ip_address(re.sub(r"[0-9a-f]+$", "10", str(one))) for one in own)
 
     def of(self, group: str) -> tuple[str, ...]:
         """Names of a group's hosts."""

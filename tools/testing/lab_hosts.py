@@ -17,6 +17,8 @@ import yaml
 from testinfra.host import Host
 from testinfra.utils.ansible_runner import AnsibleRunner
 
+from tools.lab.material import lab_hosts
+
 INVENTORY = os.environ["MOLECULE_INVENTORY_FILE"]
 
 SERVICES = ("api", "redirect", "worker")
@@ -91,12 +93,21 @@ def run_json(host: Host, command: str, *arguments: str) -> Any:
 
 @dataclass(frozen=True)
 class Lab:
-    """Where the lab's visitors go."""
+    """Where the lab's visitors go.
+
+    Attributes:
+        directory: the lab's own.
+        domain: the platform's.
+        balancer: IPv4 address of the first balancer itself, whose log and counters tests read.
+        balancer6: its IPv6 address.
+        visitors: where visitors come, IPv4 first: what the balancers share, or the only one's own.
+    """
 
     directory: Path
     domain: str
     balancer: str
     balancer6: str
+    visitors: tuple[str, ...]
 
 
 def find_lab() -> Lab:
@@ -107,4 +118,5 @@ def find_lab() -> Lab:
         domain=settings["linkrift_domain"],
         balancer=settings["linkrift_address"],
         balancer6=settings["linkrift_address6"],
+        visitors=tuple(map(str, lab_hosts(Path(settings["lab_dir"])).visitors())),
     )

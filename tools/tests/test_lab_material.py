@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar, trust_as_template
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
 
@@ -187,3 +189,28 @@ def test_a_private_file_is_never_open_to_others(tmp_path: Path) -> None:
     assert (tmp_path / "new").stat().st_mode & 0o777 == 0o700
     assert (tmp_path / "new/file").stat().st_mode & 0o777 == 0o600
     assert (tmp_path / "new/file").read_bytes() == b"secret"
+
+
+def test_visitors_come_to_what_two_balancers_share(lab: Path) -> None:
+    assert material.lab_hosts(lab).visitors() == (ip_address("198.18.7.11"), ip_address("fd6c:696e:6b72:7::11"))
+    two = INVENTORY.replace("{hosts: {lb1: {}}}", "{hosts: {lb1: {}, lb2: {}}}")
+    (lab / "inventory/hosts.yml").write_text(two)
+    shared = material.lab_hosts(lab).visitors()
+    assert shared == (ip_address("198.18.7.10"), ip_address("fd6c:696e:6b72:7::10"))
+    (lab / "inventory/hosts.yml").write_text(INVENTORY.replace("balancers", "others"))
+    with pytest.raises(LabToolError, match="no balancer"):
+        material.lab_hosts(lab).visitors()
+
+
+def test_the_inventory_has_the_addresses_that_the_tools_tell() -> None:
+    settings = yaml.safe_load((material.VARIABLES.parent / "settings.yml").read_text())
+    template = Templar(
+        loader=DataLoader(),
+        variables={
+            "groups": {"balancers": ["lb1", "lb2"]},
+            "linkrift_address": "198.18.7.21",
+            "linkrift_address6": "fd6c:696e:6b72:7::21",
+        },
+    )
+    value = template.template(trust_as_template(settings["linkrift_shared_addresses"]))
+    assert value == ["198.18.7.10", "fd6c:696e:6b72:7::10"]

@@ -215,7 +215,8 @@ def test_without_an_account_of_before_there_is_a_new_one(content: str | None, tm
 def test_describes_the_lab_for_scripts(tmp_path: Path) -> None:
     (tmp_path / "inventory").mkdir()
     (tmp_path / "inventory/hosts.yml").write_text(
-        'all: {hosts: {lb1: {linkrift_address: 198.18.1.11, linkrift_address6: "fd6c:696e:6b72:1::11"}}}'
+        'all: {hosts: {lb1: {linkrift_address: 198.18.1.11, linkrift_address6: "fd6c:696e:6b72:1::11"}},'
+        " children: {balancers: {hosts: {lb1: {}}}}}"
     )
     account = up.Account("a@b.test", "password")
     up.write_description(tmp_path, account)
@@ -224,6 +225,7 @@ def test_describes_the_lab_for_scripts(tmp_path: Path) -> None:
         "go_url": "https://go.linkrift.test",
         "ca_file": str(tmp_path / "ca.pem"),
         "addresses": {"lb1": "198.18.1.11"},
+        "visitors": "198.18.1.11",
         "admin": {"email": "a@b.test", "password": "password"},
     }
     assert (tmp_path / "lab.json").stat().st_mode & 0o777 == 0o600
@@ -236,10 +238,10 @@ def test_two_runs_at_once_are_refused(tmp_path: Path) -> None:
 
 
 def test_the_summary_can_be_pasted(monkeypatch: pytest.MonkeyPatch) -> None:
-    description = {"addresses": {"lb1": "198.18.1.11"}, "go_url": "https://go.x.test", "api_url": "https://api.x.test"}
+    description = {"visitors": "198.18.1.10", "go_url": "https://go.x.test", "api_url": "https://api.x.test"}
     text = up.summary(description, LINKS[0], "1.0+abc")
     [line] = [line for line in text.splitlines() if "follow it" in line]
-    assert line.endswith(f"ca.pem --resolve go.x.test:443:198.18.1.11 -i https://go.x.test/{LINKS[0].code}")
+    assert line.endswith(f"ca.pem --resolve go.x.test:443:198.18.1.10 -i https://go.x.test/{LINKS[0].code}")
 
 
 def test_platform_urls_are_the_domains() -> None:
