@@ -35,15 +35,21 @@ class RotationWatchError(Exception):
 
 @dataclass(frozen=True)
 class Baseline:
-    """What HAProxy had counted, and the process that had: another one begins at nothing."""
+    """What HAProxy had counted, and the process that had: another one begins at nothing.
+
+    Attributes:
+        down: servers of the rotation that took no traffic already, such as those of a host that is left out.
+    """
 
     pid: int | None
     counters: Mapping[Key, Mapping[str, int]]
+    down: frozenset[Key] = frozenset()
 
     @classmethod
     def of_view(cls, view: View) -> Baseline:
         """Take it from HAProxy as it is now."""
-        return cls(view.pid, {key: server.counters for key, server in view.servers.items()})
+        down = frozenset(key for key, server in view.servers.items() if _is_down(server))
+        return cls(view.pid, {key: server.counters for key, server in view.servers.items()}, down)
 
     @classmethod
     def of_result(cls, result: Mapping[str, Any]) -> Baseline:
@@ -53,16 +59,25 @@ class Baseline:
             RotationWatchError: it is none.
         """
         counters: dict[Key, dict[str, int]] = {}
+        down = set()
         try:
             for entry in result["rotation"].values():
                 for name, server in entry["servers"].items():
                     found = {str(counter): int(value) for counter, value in server["counters"].items()}
-                    counters[(str(entry["backend"]), str(name))] = found
+                    key = (str(entry["backend"]), str(name))
+                    counters[key] = found
+                    if server["admin"] == "ready" and not server["takes_traffic"] and server["check_status"]:
+                        down.add(key)
             pid = result["pid"]
-            return cls(None if pid is None else int(pid), counters)
+            return cls(None if pid is None else int(pid), counters, frozenset(down))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             msg = f"baseline is no result of rotation or rotation_info ({type(error).__name__}: {error})"
             raise RotationWatchError(msg) from error
+
+
+def _is_down(server: ServerView) -> bool:
+    """Tell whether a server is to take traffic and, by its checks, does not."""
+    return server.admin == "ready" and not server.takes_traffic and bool(server.check_status)
 
 
 @dataclass
@@ -81,11 +96,13 @@ class Watch:
         keys: the servers; empty: those that are ready at the first look.
         bounds: by how much a counter of a server may grow; 0 where it is not named.
         baseline: where counting begins; None: at the first look.
+        down: servers that have been down since before the baseline, which is no news.
     """
 
     keys: Sequence[Key]
     bounds: Mapping[str, int]
     baseline: Baseline | None
+    down: frozenset[Key] = frozenset()
     seen: dict[Key, Seen] = field(default_factory=dict)
     looks: int = 0
     reloads: int = 0
@@ -99,6 +116,7 @@ class Watch:
         if not self.looks:
             ready = [key for key, server in view.servers.items() if is_ours(key[0]) and server.admin == "ready"]
             self.seen = {key: Seen() for key in sorted(self.keys or ready)}
+            self.down = self.baseline.down if self.baseline else self.down
         self.looks += 1
         before = self.baseline or Baseline.of_view(view)
         again = before.pid != view.pid
@@ -116,6 +134,7 @@ class Watch:
                 was = former.get(name, 0)
                 found.growth[name] = found.growth.get(name, 0) + (now - was if now >= was else now)
         self.baseline = Baseline.of_view(view)
+        self.down &= self.baseline.down
         return "; ".join(reason for key in self.seen for reason in self._wrong(key))
 
     def _wrong(self, key: Key) -> Iterable[str]:
@@ -125,7 +144,7 @@ class Watch:
             if found.growth.get(name, 0) > bound:
                 yield f"{word(key)}: {name} grew by {found.growth[name]} ({bound} allowed)"
         server = found.server
-        if server and server.admin == "ready" and not server.takes_traffic and server.check_status:
+        if server and _is_down(server) and key not in self.down:
             yield f"{word(key)} is in the rotation, but {server.status} ({server.last_check()})"
 
     def figures(self) -> dict[str, dict[str, Any]]:

@@ -40,6 +40,7 @@ options:
     description:
       - What HAProxy had counted, the result of M(linkrift.platform.rotation) or M(linkrift.platform.rotation_info) (of
         it, C(pid) and C(rotation)). By default counting begins with the first look, so O(seconds) are needed.
+      - A server that was down then, and still is, is no failure, such as one of a host that is left out.
     type: dict
   bounds:
     description: By how much each counter of a server may grow.

@@ -146,6 +146,23 @@ def test_a_server_that_is_down_in_the_rotation_is_told() -> None:
         assert since(green()).look(view(other)) == ""
 
 
+def test_a_server_that_was_down_before_is_no_news_until_it_was_up() -> None:
+    down = view(server(GREEN, status="DOWN", check="L4CON"))
+    watch = since(down)
+    assert watch.look(down) == ""
+    assert watch.look(down) == ""
+    assert watch.look(green()) == ""
+    assert "but DOWN" in watch.look(down)
+    assert "but DOWN" in Watch([GREEN], {}, None).look(down)
+    assert "hrsp_5xx grew" in since(down).look(view(server(GREEN, status="DOWN", check="L4CON", hrsp_5xx=1)))
+
+
+@pytest.mark.parametrize(("status", "down"), [("DOWN", {GREEN}), ("UP", set()), ("UP 1/2", set())])
+def test_a_result_tells_who_was_down(status: str, down: set[Key]) -> None:
+    at_first = view(server(GREEN, status=status), server(BLUE, admin="maint", status="MAINT", check=""))
+    assert Baseline.of_result(result_of(at_first)).down == down
+
+
 def test_a_server_that_haproxy_does_not_know() -> None:
     with pytest.raises(RotationWatchError, match=r"does not know redirect/app1-green \(it knows: redirect/app1-blue\)"):
         since(green()).look(view(server(BLUE)))
