@@ -327,10 +327,18 @@ def test_code_is_unpacked_once_and_only_ours(tmp_path: Path, operations: Operati
     operations.carry_out(ask())
     [library] = home.iterdir()
     assert [path.name for path in library.iterdir()] == ["ansible_collections"]
+    made = library.stat().st_ino
+    os.utime(library, (1, 1))
     operations.carry_out(ask())
-    assert list(home.iterdir()) == [library]
-    with zipfile.ZipFile(archive, "a") as target:
-        target.writestr(f"{PACKAGE}/_new.py", "")
+    [again] = home.iterdir()
+    assert (again, again.stat().st_ino) == (library, made)
+    # It is in use.
+    assert library.stat().st_mtime > time.time() - 100
+    with zipfile.ZipFile(archive) as source:
+        content = {name: source.read(name) for name in source.namelist()}
+    with zipfile.ZipFile(archive, "w") as target:
+        for name, text in content.items():
+            target.writestr(name, text + b"# newer\n" if name.endswith("_a_work.py") else text)
     old = home / ".partial.1"
     old.mkdir()
     for path in (old, library):
