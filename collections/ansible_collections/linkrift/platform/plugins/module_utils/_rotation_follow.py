@@ -6,8 +6,9 @@ Module rotation is told by whoever runs a rollout, and knows more than a host ca
 candidate that nobody may be sent to yet, a warm one, or one that is being left. So a host is believed against the
 backends file in two cases only:
 
-- What it says is *younger than the file*: the slot was made live, or let work again, after this balancer was last told
-  anything. A run tells the balancers first and the host last, so during a run the file is always the younger one.
+- What it says is *younger than the file* is in what it says of that host: the slot was made live, or let work again,
+  after this balancer was last told of it. A run tells the balancers first and the host last, so during a run the file
+  is always the younger one.
 - The slot that visitors are sent to does not answer, and the live one does. Then there is nothing to lose.
 
 A host where nothing is `ready` was taken out by somebody, and stays out, but for the first case.
@@ -15,7 +16,7 @@ A host where nothing is `ready` was taken out by somebody, and stays out, but fo
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from ansible_collections.linkrift.platform.plugins.module_utils._paths import SLOTS, other_slot
@@ -60,10 +61,17 @@ class SlotView:
 
 @dataclass(frozen=True)
 class HostView:
-    """A host's two slots of one service."""
+    """A host's two slots of one service.
+
+    Attributes:
+        told_seconds: since when the balancer has these states for them.
+        borrowed: the slot that is not live was let in because nobody else served, and nothing was changed since.
+    """
 
     host: str
     slots: Mapping[str, SlotView]
+    told_seconds: float
+    borrowed: bool = False
 
     @property
     def live(self) -> tuple[str, float | None] | None:
@@ -93,22 +101,16 @@ class Finding:
     borrowed: bool = False
 
 
-def judge(hosts: Sequence[HostView], file_age: float, borrowed: Set[str] = frozenset()) -> list[Finding]:
-    """Return what has to change for one service.
-
-    Args:
-        hosts: all of its hosts that were asked.
-        file_age: seconds since the backends file was written.
-        borrowed: hosts whose other slot was let in because nobody else served, and nothing was changed since.
-    """
-    found = [finding for host in hosts if (finding := _judge_host(host, file_age, host.host in borrowed))]
+def judge(hosts: Sequence[HostView]) -> list[Finding]:
+    """Return what has to change for one service, given all of its hosts."""
+    found = [finding for host in hosts if (finding := _judge_host(host))]
     if not found and not any(view.serves and view.state == "ready" for host in hosts for view in host.slots.values()):
         # Nobody serves the service at all: whoever takes visitors is better than an error, be it the older release.
         found = [finding for host in hosts if (finding := _last_resort(host))]
     return found
 
 
-def _judge_host(host: HostView, file_age: float, borrowed: bool) -> Finding | None:
+def _judge_host(host: HostView) -> Finding | None:
     if host.live is None:
         # It runs a release that does not say; of one slot that answers there can be no doubt.
         return _instead(host)
@@ -119,13 +121,13 @@ def _judge_host(host: HostView, file_age: float, borrowed: bool) -> Finding | No
     if other.state == "ready":
         if not other.serves:
             return Finding(host.host, live, f"{other_slot(live)} does not answer and {live} is live", urgent=True)
-        if seconds is not None and seconds < file_age:
+        if seconds is not None and seconds < host.told_seconds:
             return Finding(host.host, live, f"{live} was made live {seconds:.0f} s ago, unknown here", urgent=False)
-        if borrowed:
+        if host.borrowed:
             return Finding(host.host, live, f"{live} is live and answers again", urgent=False)
     elif "drain" in (view.state, other.state):
         seconds = view.word.admitted_seconds
-        if seconds is not None and seconds < file_age:
+        if seconds is not None and seconds < host.told_seconds:
             return Finding(host.host, live, f"{live} works again since {seconds:.0f} s, unknown here", urgent=False)
     return None
 

@@ -26,7 +26,7 @@ from ansible_collections.linkrift.platform.plugins.module_utils._haproxy import 
     Socket,
     View,
 )
-from ansible_collections.linkrift.platform.plugins.module_utils._paths import other_slot
+from ansible_collections.linkrift.platform.plugins.module_utils._paths import SLOTS, other_slot
 from ansible_collections.linkrift.platform.plugins.module_utils._rotation import Options, Rotation, RotationError
 from ansible_collections.linkrift.platform.plugins.module_utils._rotation_config import (
     Backend,
@@ -65,6 +65,19 @@ FIRST_LOOK_SECONDS = 3.0
 _ANSWER_SECONDS = 1.0
 _PROGRAM_SECONDS = 20.0
 _OPTIONS = Options(check_timeout=3, reload_timeout=5, reload=False, wait_drained=False)
+
+_Host = tuple[str, str]
+"""A host of a service: (backend, host)."""
+
+
+@dataclass
+class _Told:
+    """What the file has for a host: its slots' states, since when, and whether one was let in for want of better."""
+
+    states: tuple[str, ...]
+    at: float
+    borrowed: bool = False
+
 
 Asker = Callable[[Backend, Server], Word]
 
@@ -106,7 +119,7 @@ class Follower:
         self._since: dict[Key, float] = {}
         self._not_before: dict[Key, float] = {}
         self._problem = ""
-        self._borrowed: set[tuple[str, str]] = set()
+        self._told: dict[_Host, _Told] = {}
         self._written = 0
 
     def first(self) -> None:
@@ -148,15 +161,14 @@ class Follower:
             HaproxyError: HAProxy runs, but cannot be asked.
             TopologyError: the file is none of ours.
         """
-        text = self._file.read()
-        if text is None:
+        read = self._read()
+        if read is None:
             return None
         # Before anybody is asked: what is younger than the file must be so for sure.
-        written = self._file.path.stat().st_mtime_ns
-        age = time.time() - written / 1e9
-        if written != self._written:
-            self._borrowed.clear()
+        now = time.time()
+        text, written = read
         backends = read_backends(text)
+        self._remember(backends, text, written)
         view = self._view()
         if view and (view.stopping or view.digest != digest_in(text)):
             return None
@@ -175,13 +187,51 @@ class Follower:
         findings = {
             (backend.name, f"{finding.host}-{finding.slot}"): finding
             for backend in backends
-            for finding in judge(_hosts(backend, states, view, words), age, self._borrowed_of(backend))
+            for finding in judge(self._hosts(backend, states, view, words, now))
         }
         silent = bool(asked) and "ready" in states.values() and all(word.status is None for word in words.values())
         return _Look(backends, findings, view is not None, silent)
 
-    def _borrowed_of(self, backend: Backend) -> set[str]:
-        return {host for name, host in self._borrowed if name == backend.name}
+    def _read(self) -> tuple[str, int] | None:
+        """Return the file's text, and when it was written; should it be replaced meanwhile, the next look sees that."""
+        try:
+            written = self._file.path.stat().st_mtime_ns
+        except FileNotFoundError:
+            return None
+        text = self._file.read()
+        return None if text is None else (text, written)
+
+    def _remember(self, backends: Sequence[Backend], text: str, written: int) -> None:
+        """Note since when each host's states are in the file: a change of another host's makes them no younger."""
+        if written == self._written:
+            return
+        self._written = written
+        found = parse_file(text)
+        told: dict[_Host, _Told] = {}
+        for backend in backends:
+            for server in backend.servers:
+                host = (backend.name, server.host)
+                states = tuple(found[(backend.name, f"{server.host}-{slot}")].state for slot in SLOTS)
+                before = self._told.get(host)
+                told[host] = before if before and before.states == states else _Told(states, written / 1e9)
+        self._told = told
+
+    def _hosts(
+        self,
+        backend: Backend,
+        states: Mapping[Key, str],
+        view: View | None,
+        words: Mapping[Key, Word],
+        now: float,
+    ) -> list[HostView]:
+        slots: dict[str, dict[str, SlotView]] = {}
+        for server in backend.servers:
+            key = (backend.name, server.name)
+            word = words.get(key)
+            slot = SlotView(states[key], _serves(key, states, view, word), word or Word())
+            slots.setdefault(server.host, {})[server.slot] = slot
+        told = {host: self._told[(backend.name, host)] for host in slots}
+        return [HostView(host, found, now - told[host].at, told[host].borrowed) for host, found in slots.items()]
 
     def _view(self) -> View | None:
         try:
@@ -251,9 +301,11 @@ class Follower:
             clock=self._clock,
             sleep=self._sleep,
         ).apply()
-        self._written = self._file.path.stat().st_mtime_ns
+        read = self._read()
+        if read:
+            self._remember(look.backends, *read)
         for (name, server), finding in findings.items():
-            (self._borrowed.add if finding.borrowed else self._borrowed.discard)((name, finding.host))
+            self._told[(name, finding.host)].borrowed = finding.borrowed
             word = f"{name.removeprefix('linkrift_')}/{server}"
             self._say(f"{word} takes visitors now: {finding.why} ({self._clock() - start:.2f} s)")
 
@@ -284,16 +336,6 @@ def _serves(key: Key, states: Mapping[Key, str], view: View | None, word: Word |
         return word is not None and word.good
     server = view.servers.get(key)
     return server is not None and server.takes_traffic
-
-
-def _hosts(backend: Backend, states: Mapping[Key, str], view: View | None, words: Mapping[Key, Word]) -> list[HostView]:
-    found: dict[str, dict[str, SlotView]] = {}
-    for server in backend.servers:
-        key = (backend.name, server.name)
-        word = words.get(key)
-        slot = SlotView(states[key], _serves(key, states, view, word), word or Word())
-        found.setdefault(server.host, {})[server.slot] = slot
-    return [HostView(host, slots) for host, slots in found.items()]
 
 
 # -- the real world ------------------------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ def word(
 
 
 def host(blue: SlotView, green: SlotView, name: str = "app1") -> HostView:
-    return HostView(name, {"blue": blue, "green": green})
+    return HostView(name, {"blue": blue, "green": green}, FILE_AGE)
 
 
 def ready(said: Word, *, serves: bool = True) -> SlotView:
@@ -92,7 +92,7 @@ NOTHING = {
 
 @pytest.mark.parametrize("situation", NOTHING)
 def test_nothing_is_to_be_done(situation: str) -> None:
-    assert judge([NOTHING[situation], SERVING], FILE_AGE) == []
+    assert judge([NOTHING[situation], SERVING]) == []
 
 
 SOMETHING = {
@@ -156,15 +156,15 @@ SOMETHING = {
 @pytest.mark.parametrize("situation", SOMETHING)
 def test_the_hosts_are_followed(situation: str) -> None:
     view, slot, urgent, why = SOMETHING[situation]
-    found = judge([view, SERVING], FILE_AGE)
+    found = judge([view, SERVING])
     assert [(finding.host, finding.slot, finding.urgent) for finding in found] == [("app1", slot, urgent)]
     assert why in found[0].why
 
 
 def test_where_nobody_serves_an_older_release_is_better_than_an_error() -> None:
     crashed = host(ready(word(503), serves=False), maint(STILL_BLUE))
-    assert judge([crashed, SERVING], FILE_AGE) == []
-    (found,) = judge([crashed, replace(SERVING, slots=crashed.slots, host="app2")][:1], FILE_AGE)
+    assert judge([crashed, SERVING]) == []
+    (found,) = judge([crashed, replace(SERVING, slots=crashed.slots, host="app2")][:1])
     assert found == Finding(
         "app1",
         "green",
@@ -177,8 +177,8 @@ def test_where_nobody_serves_an_older_release_is_better_than_an_error() -> None:
 def test_what_was_borrowed_is_given_back() -> None:
     """Otherwise a switch that was not committed looks the same, and is somebody else's business."""
     lent = host(maint(STILL_BLUE), ready(STILL_BLUE))
-    assert judge([lent], FILE_AGE) == []
-    assert judge([lent], FILE_AGE, {"app1"}) == [
+    assert judge([lent]) == []
+    assert judge([replace(lent, borrowed=True)]) == [
         Finding("app1", "blue", "blue is live and answers again", urgent=False)
     ]
 
@@ -187,9 +187,9 @@ def test_what_was_borrowed_is_given_back() -> None:
     "situation", ["out of the rotation, not yet told itself", "taken out by hand", "unknown, drained"]
 )
 def test_what_somebody_took_out_stays_out_even_when_nobody_serves(situation: str) -> None:
-    assert judge([NOTHING[situation]], FILE_AGE) == []
+    assert judge([NOTHING[situation]]) == []
 
 
 def test_each_host_is_judged_by_itself() -> None:
     missed = host(ready(NOW_GREEN), maint(NOW_GREEN), "app2")
-    assert [finding.host for finding in judge([SERVING, missed], FILE_AGE)] == ["app2"]
+    assert [finding.host for finding in judge([SERVING, missed])] == ["app2"]

@@ -267,15 +267,29 @@ def test_requests_that_are_under_way_are_not_waited_for(stage: Stage) -> None:
     assert stage.world.time < 30
 
 
-def test_what_was_borrowed_of_one_service_says_nothing_of_another(stage: Stage) -> None:
+def test_file_that_changes_for_one_host_is_no_younger_for_the_others(stage: Stage) -> None:
+    """Otherwise the first that is followed, or that a run tells this balancer of, would hide the others."""
     stage.boot()
-    stage.say("green", 200)
-    stage.world.apply(TWO, changes(app1_green="ready", app1_blue="maint"))
-    stage.follower._written = stage.world.path.stat().st_mtime_ns
-    stage.follower._borrowed = {("linkrift_api", "app1")}
-    stage.rounds(ASK_SECONDS + PATIENCE + 2)
-    assert stage.world.admins()["app1-green"] == "ready"
-    assert stage.said == []
+    stage.deploy()
+    stage.live["app2"] = ("blue", 500.0)
+    stage.rounds(ASK_SECONDS)
+    stage.live["app2"] = ("green", 40.0)
+    stage.rounds(PATIENCE - 2)
+    assert stage.world.states() == {**ON_BLUE, "app1-green": "ready", "app1-blue": "maint"}
+    stage.rounds(ASK_SECONDS + PATIENCE)
+    assert stage.world.states() == ON_GREEN
+
+
+def test_what_a_run_told_of_a_host_is_younger_than_what_that_host_did_before(stage: Stage) -> None:
+    stage.boot()
+    stage.deploy()
+    stage.rounds(1)
+    # Undone: this balancer was told to go there and back again.
+    for slot, other in (("green", "blue"), ("blue", "green")):
+        stage.world.apply(TWO, changes(**{f"app1_{slot}": "ready", f"app1_{other}": "maint"}))
+        stage.rounds(1)
+    stage.rounds(ASK_SECONDS + PATIENCE)
+    assert stage.world.states() == {**ON_BLUE, "app2-green": "ready", "app2-blue": "maint"}
 
 
 def test_while_a_reload_is_under_way_nothing_is_judged(stage: Stage) -> None:
@@ -359,14 +373,22 @@ def test_older_release_that_was_borrowed_goes_again_when_the_live_slot_is_back(s
     assert "blue is live and answers again" in stage.said[-1]
 
 
-def test_what_was_borrowed_is_forgotten_once_a_run_writes_the_file(stage: Stage) -> None:
+def test_what_was_borrowed_is_forgotten_once_a_run_changes_it(stage: Stage) -> None:
     """A switch that is not committed yet looks the same."""
     stage.boot()
     stage.say("green", 200)
     stage.say("blue", 503)
     stage.rounds(3)
     stage.say("blue", 200)
-    stage.world.path.touch()
+    for slot, other in (("blue", "green"), ("green", "blue")):
+        stage.world.apply(
+            TWO,
+            changes(
+                **{f"{host}_{slot}": "ready" for host in ("app1", "app2")},
+                **{f"{host}_{other}": "maint" for host in ("app1", "app2")},
+            ),
+        )
+        stage.rounds(1)
     stage.rounds(ASK_SECONDS + PATIENCE + 3)
     assert stage.world.admins() == ON_GREEN
 
