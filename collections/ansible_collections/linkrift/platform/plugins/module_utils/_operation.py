@@ -210,7 +210,7 @@ class Operations:
             # Gone once it has ended, whichever way, so that the name is free.
             "--collect",
             f"--unit={operation.unit}",
-            f"--description=linkrift.platform: {operation.name}",
+            f"--description={' '.join(f'{operation.purpose} by {operation.by}'.split())}",
             *(f"--property={entry}" for entry in properties),
             "--",
             # Nothing but the standard library and this collection: that starts faster, and nothing else gets in.

@@ -198,6 +198,7 @@ def test_work_is_done_in_a_unit(tmp_path: Path, operations: Operations, ask: Ask
     assert came_to.notes == []
     [command] = [words for words in system.commands if words[0] == "systemd-run"]
     assert "--unit=linkrift-op-thing.service" in command
+    assert "--description=a thing by me" in command
     assert "--collect" in command
     assert "--property=RuntimeMaxSec=100" in command
     system.processes["linkrift-op-thing.service"].wait(10)

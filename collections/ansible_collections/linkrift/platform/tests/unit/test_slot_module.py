@@ -127,6 +127,14 @@ def test_operation_is_named_for_its_service_and_says_what_it_is_about() -> None:
     assert wished.bound > 2 * (60 + 90) + wished.patience
 
 
+def test_settings_rendered_anew_make_another_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    for rendered in ("as it was", "anew"):
+        monkeypatch.setattr(slot_module, "stamp", lambda service, found=rendered: f"{service} {found}")
+        asked.append(operation().asked().identity)
+    assert len(set(asked)) == 2
+
+
 def test_who_asks_and_how_patiently_makes_no_other_request() -> None:
     one = operation().asked().identity
     assert operation(by="you", lock_deadline=1).asked().identity == one
