@@ -371,7 +371,7 @@ def test_code_that_is_in_no_archive_is_none() -> None:
 
 def test_few_step_files_are_kept(tmp_path: Path) -> None:
     asked = Asked("w", {}, "p", "b", "s", "i")
-    paths = [files.create(tmp_path, asked) for _ in range(12)]
+    paths = [files.create(tmp_path, asked) for _number in range(12)]
     for number, path in enumerate(paths):
         os.utime(path, (number, number))
     with files.working(paths[0]):
