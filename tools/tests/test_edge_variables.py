@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tools.testing.templating import render, role_variables
+from tools.testing.templating import ROOT, load, render, role_variables
 
 NOTED = """\
 # renew_before_expiry = 30 days
@@ -59,3 +59,25 @@ def test_a_host_is_bare_without_haproxy_only(stdout: str, bare: bool) -> None:
         False,
         False,
     ]
+
+
+LISTENS = {
+    **load(ROOT / "playbooks/group_vars/all.yml"),
+    "inventory_hostname": "lb1",
+    "hostvars": {"lb1": {"linkrift_address": "198.18.1.11", "linkrift_address6": "fd00::11"}},
+}
+
+
+@pytest.mark.parametrize(
+    ("binds", "expected"),
+    [
+        (None, ["198.18.1.11", "fd00::11"]),
+        (["0.0.0.0"], ["198.18.1.11"]),
+        (["203.0.113.5", "::"], ["203.0.113.5", "fd00::11"]),
+        (["203.0.113.5"], ["203.0.113.5"]),
+    ],
+)
+def test_a_balancer_asks_itself_where_it_listens(binds: list[str] | None, expected: list[str]) -> None:
+    listens = LISTENS if binds is None else {**LISTENS, "haproxy_bind_addresses": binds}
+    assert render("{{ haproxy_probe_addresses }}", listens) == expected
+    assert render("{{ __haproxy_exempt_networks }}", {**role_variables("haproxy"), **listens}) == expected
