@@ -91,7 +91,8 @@ class Finding:
         slot: which slot.
         why: for people.
         urgent: whoever is sent to this host gets no answer; otherwise there is time to see whether a run is at it.
-        borrowed: it is not the live one, which is to be back in its place as soon as it answers.
+        borrowed: it is not the live one, which is to be back in its place once it answers.
+        returns: it is that live one.
     """
 
     host: str
@@ -99,6 +100,7 @@ class Finding:
     why: str
     urgent: bool
     borrowed: bool = False
+    returns: bool = False
 
 
 def judge(hosts: Sequence[HostView]) -> list[Finding]:
@@ -124,7 +126,7 @@ def _judge_host(host: HostView) -> Finding | None:
         if seconds is not None and seconds < host.told_seconds:
             return Finding(host.host, live, f"{live} was made live {seconds:.0f} s ago, unknown here", urgent=False)
         if host.borrowed:
-            return Finding(host.host, live, f"{live} is live and answers again", urgent=False)
+            return Finding(host.host, live, f"{live} is live and answers again", urgent=False, returns=True)
     elif "drain" in (view.state, other.state):
         seconds = view.word.admitted_seconds
         if seconds is not None and seconds < host.told_seconds:

@@ -56,6 +56,9 @@ PATIENCE = 10.0
 """Seconds that a balancer must have missed something before it follows while visitors are served: a run that is at it
 tells the balancer itself."""
 
+RETURN_PATIENCE = 60.0
+"""Seconds that a live slot must have answered again, after all of the service failed: a run may be about to undo it."""
+
 RETRY_SECONDS = 5.0
 """Seconds before it tries again what did not work."""
 
@@ -150,7 +153,8 @@ class Follower:
     def _due(self, key: Key, finding: Finding, look: _Look, now: float) -> bool:
         if now < self._not_before.get(key, now):
             return False
-        return finding.urgent or not look.running or now - self._since[key] >= PATIENCE
+        patience = RETURN_PATIENCE if finding.returns else PATIENCE
+        return finding.urgent or not look.running or now - self._since[key] >= patience
 
     # -- looking ---------------------------------------------------------------------------------------------------
 

@@ -179,7 +179,7 @@ def test_what_was_borrowed_is_given_back() -> None:
     lent = host(maint(STILL_BLUE), ready(STILL_BLUE))
     assert judge([lent]) == []
     assert judge([replace(lent, borrowed=True)]) == [
-        Finding("app1", "blue", "blue is live and answers again", urgent=False)
+        Finding("app1", "blue", "blue is live and answers again", urgent=False, returns=True)
     ]
 
 

@@ -24,6 +24,7 @@ from ansible_collections.linkrift.platform.plugins.module_utils._rotation_follow
     LOOK_SECONDS,
     PATIENCE,
     RETRY_SECONDS,
+    RETURN_PATIENCE,
     Follower,
     notify,
     read_word,
@@ -366,7 +367,7 @@ def test_older_release_that_was_borrowed_goes_again_when_the_live_slot_is_back(s
     assert stage.world.admins() == ON_GREEN
     assert "nothing else of the service answers" in stage.said[0]
     stage.say("blue", 200)
-    stage.rounds(PATIENCE - 2)
+    stage.rounds(RETURN_PATIENCE - 2)
     assert stage.world.admins() == ON_GREEN
     stage.rounds(ASK_SECONDS + 3)
     assert stage.world.admins() == ON_BLUE
@@ -389,7 +390,7 @@ def test_what_was_borrowed_is_forgotten_once_a_run_changes_it(stage: Stage) -> N
             ),
         )
         stage.rounds(1)
-    stage.rounds(ASK_SECONDS + PATIENCE + 3)
+    stage.rounds(ASK_SECONDS + RETURN_PATIENCE + 3)
     assert stage.world.admins() == ON_GREEN
 
 
