@@ -9,8 +9,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-Address = ipaddress.IPv4Address | ipaddress.IPv6Address
-
 
 class SharedAddressError(ValueError):
     """An address that a host cannot have; the message names it."""
@@ -49,7 +47,7 @@ def own_addresses(found: Iterable[Mapping[str, Any]]) -> list[Own]:
     ]
 
 
-def _interface_of(address: Address, own: Sequence[Own]) -> str | None:
+def _interface_of(address: ipaddress.IPv4Address | ipaddress.IPv6Address, own: Sequence[Own]) -> str | None:
     """The interface whose network an address is in; a link-local network is every interface's, and says nothing."""
     for one in own:
         if not one.alone and not one.address.is_link_local and address in one.address.network:
@@ -82,7 +80,7 @@ def interfaces(shared: Iterable[str], found: Iterable[Mapping[str, Any]]) -> lis
     return placed
 
 
-def _parse(text: str) -> Address:
+def _parse(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
     try:
         return ipaddress.ip_address(text)
     except ValueError as error:
