@@ -10,7 +10,7 @@ import argparse
 import signal
 import sys
 
-from tools.bench import hosts, releases, site
+from tools.bench import hosts, installation, releases
 from tools.bench.lab import BENCH, Run, playbook
 from tools.bench.results import Result, say, table, write
 from tools.lab import ROOT, LabToolError
@@ -43,7 +43,7 @@ def measure(options: argparse.Namespace) -> list[Result]:
     results: list[Result] = []
     second: Run | None = None
     if "site" in parts:
-        found, second = site.measure()
+        found, second = installation.measure()
         results += found
     if "releases" in parts:
         if "site" not in parts:

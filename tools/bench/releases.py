@@ -13,8 +13,8 @@ from pathlib import Path
 from tools.bench.bundles import Bundle, build
 from tools.bench.lab import Lab
 from tools.bench.moments import Task, named, span
-from tools.bench.operator import Ended, operate
 from tools.bench.results import Result, say
+from tools.bench.runs import Ended, operate
 from tools.bench.visitors import Visit, Visitors
 from tools.lab import ROOT, LabToolError
 from tools.lab.material import lab_hosts

@@ -16,7 +16,7 @@ from tools.bench.lab import Lab
 from tools.bench.visitors import RATE
 from tools.lab import LabToolError
 from tools.soak import faults, install, kills, rollouts
-from tools.soak.platform import PLACE, SOAK, Platform, stand_up
+from tools.soak.lab import PLACE, SOAK, Platform, stand_up
 from tools.soak.rounds import Rounds, say, table
 
 # What they do, and how long they take, roughly: for whoever starts one.

@@ -12,13 +12,13 @@ from tools.bench.bundles import Bundle, build
 from tools.bench.fleet import Look, look, wrong_with_hosts, wrong_with_visits
 from tools.bench.lab import command
 from tools.bench.moments import Task
-from tools.bench.operator import Ended
 from tools.bench.releases import set_faults
+from tools.bench.runs import Ended
 from tools.bench.visitors import Visitors
 from tools.lab import ROOT, LabToolError
 from tools.lab.material import lab_hosts
 from tools.soak.cases import BALANCERS, CASES, SECOND, Act, Case
-from tools.soak.platform import FAST, Platform, bundles, sound
+from tools.soak.lab import FAST, Platform, bundles, sound
 from tools.soak.rounds import Rounds, Row, say, table
 
 # Version and flags of each kind of bundle, for tools/testing/faulty.

@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from tools.bench.bundles import build
 from tools.bench.fleet import look, wrong_with_hosts, wrong_with_visits
 from tools.bench.moments import Task
-from tools.bench.operator import Ended, Watch, at_task
 from tools.bench.releases import set_faults
+from tools.bench.runs import Ended, Watch, at_task
 from tools.bench.visitors import Visitors
 from tools.soak.faults import KINDS
 from tools.soak.install import share
-from tools.soak.platform import FAST, Platform, bundles, sound
+from tools.soak.lab import FAST, Platform, bundles, sound
 from tools.soak.rounds import Rounds, Row, say, table
 
 KILLED = ("deploy", "rollback", "undo")

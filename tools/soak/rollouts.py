@@ -6,7 +6,7 @@ import time
 
 from tools.bench.fleet import look, wrong_with_hosts, wrong_with_visits
 from tools.bench.visitors import Visitors
-from tools.soak.platform import Platform, sound
+from tools.soak.lab import Platform, sound
 from tools.soak.rounds import Rounds, Row, say, table
 
 # Two of each in turn, so that each release goes live both ways.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from tools.bench import releases
 from tools.bench.fleet import Look, wrong_with_hosts, wrong_with_visits
 from tools.bench.lab import Lab
 from tools.bench.moments import Reader, Result, Task, named, span
-from tools.bench.operator import Ended, at_task, operate
+from tools.bench.runs import Ended, at_task, operate
 from tools.bench.visitors import Sample, Visit, parse_samples
 from tools.lab import ROOT, LabToolError
 
@@ -229,3 +230,9 @@ def test_scripts_are_understood(path: Path) -> None:
     for script in (text, on_host):
         assert subprocess.run(["bash", "-n"], input=script, text=True, check=False).returncode == 0
     assert path.stat().st_mode & 0o111
+
+
+def test_no_module_beside_the_playbooks_takes_the_place_of_pythons_own() -> None:
+    # Ansible runs what is for the control node in the playbook's directory, where such a module would be found first.
+    names = {path.stem for path in Path(releases.__file__).parent.glob("*.py")}
+    assert names.isdisjoint(sys.stdlib_module_names)

@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 from tools.bench.moments import Result, Task
-from tools.bench.operator import Ended
+from tools.bench.runs import Ended
 from tools.lab import LabToolError
 from tools.soak import __main__ as command_line
 from tools.soak import faults

@@ -10,7 +10,7 @@ from pathlib import Path
 from tools.bench.bundles import Bundle, build
 from tools.bench.fleet import Look
 from tools.bench.lab import Lab, playbook
-from tools.bench.operator import Ended, Watch, operate
+from tools.bench.runs import Ended, Watch, operate
 from tools.lab import ROOT, LabToolError
 from tools.lab.material import lab_hosts
 from tools.soak.rounds import say
