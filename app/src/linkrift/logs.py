@@ -40,6 +40,22 @@ class JsonFormatter(logging.Formatter):
         return json.dumps(document, default=str, ensure_ascii=False)
 
 
+class ClosedConnectionFilter(logging.Filter):
+    """Has the event loop's complaint about a connection that was closed meanwhile be a warning.
+
+    When a connection by TLS is given up, as after a timeout, uvloop may want to write to it once more, and calls it a
+    fatal error. It is none of the service's: who used the connection has been told, and connects anew.
+    """
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Pass every record."""
+        error = record.exc_info[1] if record.exc_info else None
+        closed = isinstance(error, RuntimeError) and str(error).endswith("the handler is closed")
+        if closed and record.getMessage().startswith("Fatal error on SSL protocol"):
+            record.levelno, record.levelname = logging.WARNING, logging.getLevelName(logging.WARNING)
+        return True
+
+
 def configure(level: str, log_format: str, fields: dict[str, str], stream: TextIO | None = None) -> None:
     """Send all logs to one stream.
 
@@ -57,5 +73,7 @@ def configure(level: str, log_format: str, fields: dict[str, str], stream: TextI
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel({"warn": "WARNING"}.get(level, level.upper()))
+    loop = logging.getLogger("asyncio")
+    loop.filters[:] = [ClosedConnectionFilter()]
     # Requests are logged by our own code, once.
     logging.getLogger("aiohttp.access").setLevel(logging.CRITICAL)

@@ -32,6 +32,7 @@ def root_logger() -> Iterator[None]:
     yield
     root.handlers[:] = handlers
     root.setLevel(level)
+    logging.getLogger("asyncio").filters.clear()
 
 
 @pytest.mark.usefixtures("root_logger")
@@ -61,6 +62,26 @@ def test_logs_can_be_text() -> None:
     logging.getLogger("test").info("not this")
     logging.getLogger("test").warning("this")
     assert stream.getvalue().endswith("WARNING test this\n")
+
+
+@pytest.mark.usefixtures("root_logger")
+@pytest.mark.parametrize(
+    ("message", "error", "level"),
+    [
+        ("Fatal error on SSL protocol\nprotocol: x", RuntimeError("…; the handler is closed"), "warning"),
+        ("Fatal error on SSL protocol\nprotocol: x", OSError("broken"), "error"),
+        ("Task exception was never retrieved", RuntimeError("…; the handler is closed"), "error"),
+        ("Fatal error on SSL protocol", None, "error"),
+    ],
+)
+def test_a_connection_that_was_closed_meanwhile_is_no_error_of_ours(
+    message: str, error: Exception | None, level: str
+) -> None:
+    stream = io.StringIO()
+    logs.configure("info", "json", {}, stream)
+    logging.getLogger("asyncio").error(message, exc_info=error)
+    found = json.loads(stream.getvalue())
+    assert (found["level"], found["message"]) == (level, message)
 
 
 def test_admission_is_looked_at_again_after_a_moment(tmp_path: Path) -> None:
