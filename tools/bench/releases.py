@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tools.bench.bundles import Bundle, build
+from tools.bench.fleet import Look, look
 from tools.bench.lab import Lab
 from tools.bench.moments import Task, named, span
 from tools.bench.results import Result, say
@@ -44,10 +45,12 @@ class Figures:
     Attributes:
         run: The playbook's.
         visit: All that the visitors saw.
+        masked: Retries, redispatches and errors that the balancers counted, whether or not a visitor saw one.
     """
 
     run: Ended
     visit: Visit
+    masked: int = 0
 
     def p99_ms(self, began: float, ended: float) -> float:
         """Return within how many milliseconds 99 % of the answers came in a stretch of time."""
@@ -101,9 +104,10 @@ def measure(lab: Lab, repeat: int) -> list[Result]:
     """
     bench = Bench(lab)
     say("a release that no host has yet, as an operator takes it live")
+    before = look(lab)
     with Visitors(lab) as visitors:
         fresh = bench.deploy(bench.ours, services="redirect", batch=1, warm=0)
-    ours = Figures(fresh, visitors.seen())
+    ours = Figures(fresh, visitors.seen(), masked(before, look(lab)))
     # Both are on the hosts from now on: what follows is about switches.
     for _ in bench.pair:
         bench.deploy(bench.turn(), warm=0)
@@ -282,15 +286,18 @@ def measure_plain(bench: Bench, ours: Figures) -> list[Result]:
     known = lab_hosts(bench.lab.directory)
     places = [f"{host}={known.addresses[host][0]}" for host in bench.hosts]
     config = str(bench.lab.directory / "ssh_config")
+    before = look(bench.lab)
     with Visitors(bench.lab) as visitors:
         began = time.time()
         script([str(PLAIN), config, bench.plain.path, bench.plain.id, *places])
         seconds = time.time() - began
+    hidden = masked(before, look(bench.lab))
     script([str(PLAIN_UNDO), config, *places])
     theirs = visitors.seen()
     return [
         Result("deploy_vs_plain_script_seconds", round(ours.run.seconds, 1), "s", round(seconds, 1), COMMAND),
         Result("deploy_vs_plain_script_failed", ours.visit.failed, "requests", theirs.failed, COMMAND),
+        Result("deploy_vs_plain_script_masked", ours.masked, "retries and errors", hidden, COMMAND),
         Result(
             "deploy_vs_plain_script_p99_ms",
             ours.visit.percentile_ms(0.99),
@@ -306,6 +313,11 @@ def measure_plain(bench: Bench, ours: Figures) -> list[Result]:
             COMMAND,
         ),
     ]
+
+
+def masked(before: Look, after: Look) -> int:
+    """Return how many retries, redispatches and errors the balancers counted between two looks."""
+    return (after.counters() - before.counters()).total()
 
 
 def script(command: Sequence[str]) -> None:

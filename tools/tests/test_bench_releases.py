@@ -202,6 +202,10 @@ def test_the_baseline_starts_candidates_as_a_rollout_does() -> None:
     assert baseline["linkrift.platform.slot"]["replace"] == rollout["replace"]
 
 
+def test_what_is_hidden_from_visitors_is_counted() -> None:
+    assert releases.masked(seen(wretr=1), seen(wretr=4, econ=2)) == 5
+
+
 def test_undoing_is_timed_from_the_gates_deadline() -> None:
     tasks = [task(0, releases.CANDIDATES, 100, 110), task(1, releases.UNDONE, 111, 112.5)]
     assert releases.after_deadline(tasks) == 112.5 - (100 + releases.GATE_SECONDS)
