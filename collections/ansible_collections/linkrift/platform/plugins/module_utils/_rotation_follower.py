@@ -385,7 +385,9 @@ def notify(message: str) -> None:
             connection.sendto(message.encode(), f"\0{path[1:]}" if path.startswith("@") else path)
 
 
-def follow(backends_file: str, main_file: str, admin_socket: str, master_socket: str, lock: str) -> None:
+def follow(
+    *, backends_file: str, main_file: str, admin_socket: str, master_socket: str, lock: str, say: Callable[[str], None]
+) -> None:
     """Run until stopped.
 
     Args:
@@ -394,6 +396,7 @@ def follow(backends_file: str, main_file: str, admin_socket: str, master_socket:
         admin_socket: HAProxy's admin socket.
         master_socket: socket of HAProxy's master process.
         lock: the rotation's lock.
+        say: takes what there is to say, line by line.
     """
     follower = Follower(
         file=BackendsFile(
@@ -406,7 +409,7 @@ def follow(backends_file: str, main_file: str, admin_socket: str, master_socket:
         ),
         haproxy=Haproxy(Socket(admin_socket), Socket(master_socket)),
         asker=ask_slot,
-        say=lambda text: print(text, flush=True),
+        say=say,
     )
     follower.first()
     notify("READY=1")
