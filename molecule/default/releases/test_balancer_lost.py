@@ -17,7 +17,7 @@ SILENCE = 5.0
 
 @dataclass(frozen=True)
 class Request:
-    """One request of the load: when it began and ended (seconds since the host was to be lost), whether it was answered."""
+    """One request of the load: when it began and ended (seconds since the host was to be lost), and how."""
 
     began: float
     ended: float
