@@ -58,7 +58,17 @@ def wish_of(given: Mapping[str, Any]) -> Wish:
     Raises:
         PlanError: something in it makes no sense.
     """
-    unknown = set(given) - {"release", "services", "groups", "strategy", "batch", "fleet", "drained", "stages", "rotation"}
+    unknown = set(given) - {
+        "release",
+        "services",
+        "groups",
+        "strategy",
+        "batch",
+        "fleet",
+        "drained",
+        "stages",
+        "rotation",
+    }
     services = list(given.get("services") or SERVICES)
     release = given.get("release") or ""
     targets = dict(release) if isinstance(release, Mapping) else dict.fromkeys(services, str(release))
