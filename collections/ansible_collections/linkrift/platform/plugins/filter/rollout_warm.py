@@ -48,8 +48,8 @@ _value:
 from collections.abc import Callable, Mapping
 from typing import Any
 
-MARGIN = 30.0
-"""Seconds that a slot must have left before its timer stops it: more than a switch and its checks take."""
+MARGIN = 120.0
+"""Seconds that a slot must have left before its timer stops it: more than a switch, its checks and its drain take."""
 
 
 def rollout_warm(

@@ -29,6 +29,11 @@ options:
       - Socket of the master process. Without it workers of earlier reloads cannot be seen.
     type: path
     default: /run/haproxy-master.sock
+  fleet_record:
+    description:
+      - Return what the fleet is to run, as M(linkrift.platform.fleet_record) does, with the same answer.
+    type: bool
+    default: false
   settle:
     description:
       - Seconds to wait first until what module rotation is doing in C(linkrift-op-rotation) has ended, and to fail if
@@ -109,6 +114,10 @@ rotation:
   returned: success
   type: dict
   sample: {redirect: {backend: linkrift_redirect, servers: {}}}
+record:
+  description: The fleet record's entries, by service.
+  returned: with O(fleet_record)
+  type: dict
 differences:
   description: Where HAProxy does other than the file says, in words.
   returned: success
@@ -122,6 +131,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
+from ansible_collections.linkrift.platform.plugins.module_utils import _fleet_record
 from ansible_collections.linkrift.platform.plugins.module_utils._haproxy import (
     Haproxy,
     HaproxyDownError,
@@ -145,6 +155,7 @@ def main() -> None:
             "path": {"type": "path", "default": "/etc/haproxy/linkrift-backends.cfg"},
             "admin_socket": {"type": "path", "default": "/run/haproxy/admin.sock"},
             "master_socket": {"type": "path", "default": "/run/haproxy-master.sock"},
+            "fleet_record": {"type": "bool", "default": False},
             "settle": {"type": "float", "default": 0},
         },
         supports_check_mode=True,
@@ -156,7 +167,9 @@ def main() -> None:
     haproxy = Haproxy(Socket(module.params["admin_socket"]), Socket(master) if master else None)
     try:
         result = _gather(haproxy, Path(module.params["path"]))
-    except (HaproxyError, OSError) as error:
+        if module.params["fleet_record"]:
+            result["record"] = _fleet_record.read(_fleet_record.PATH)
+    except (HaproxyError, OSError, _fleet_record.FleetRecordError) as error:
         module.fail_json(msg=str(error))
     module.exit_json(changed=False, operations=operations, **result)
 

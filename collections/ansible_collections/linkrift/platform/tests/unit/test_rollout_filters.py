@@ -98,8 +98,8 @@ def test_what_was_not_part_of_it_or_had_nothing_before_is_left_alone() -> None:
     ("service", "entry", "facts", "expected"),
     [
         ("api", {}, {}, {"app1": {"api": "blue"}}),
-        ("api", {}, {"warm_until": 100 + 60}, {"app1": {"api": "blue"}}),
-        ("api", {}, {"warm_until": 100 + 10}, {}),
+        ("api", {}, {"warm_until": 100 + 150}, {"app1": {"api": "blue"}}),
+        ("api", {}, {"warm_until": 100 + 90}, {}),
         ("api", {"make_room": True}, {}, {}),
         ("api", {"state": "done"}, {}, {}),
         ("api", {}, {"state": "candidate"}, {}),

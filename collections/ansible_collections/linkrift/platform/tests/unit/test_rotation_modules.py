@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from ansible.module_utils.testing import patch_module_args
 
+from ansible_collections.linkrift.platform.plugins.module_utils import _fleet_record, _rotation_work
 from ansible_collections.linkrift.platform.plugins.module_utils import _operation_file as files
-from ansible_collections.linkrift.platform.plugins.module_utils import _rotation_work
 from ansible_collections.linkrift.platform.plugins.module_utils._haproxy import HaproxyError
 from ansible_collections.linkrift.platform.plugins.module_utils._rotation import Rotation
 from ansible_collections.linkrift.platform.plugins.modules import rotation, rotation_info
@@ -95,6 +95,14 @@ def test_change_is_told_and_asked_back(run: Run, world: World) -> None:
     assert (info["pid"], info["old_workers"]) == (world.pid, [])
     world.servers[("linkrift_redirect", "app1-green")].admin = "ready"
     assert run(rotation_info)["differences"] == ["redirect/app1-green: ready, the file says maint"]
+
+
+def test_the_fleet_record_comes_along(run: Run, world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_fleet_record, "PATH", tmp_path / "fleet.json")
+    assert "record" not in run(rotation_info)
+    assert run(rotation_info, fleet_record=True)["record"] == {}
+    (tmp_path / "fleet.json").write_text("nonsense")
+    assert "fleet.json" in run(rotation_info, fleet_record=True)["msg"]
 
 
 def test_failure_is_a_sentence(run: Run, world: World) -> None:
