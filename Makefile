@@ -10,7 +10,7 @@ help: ## What can be made
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' Makefile
 
 .PHONY: up
-up: ## Seven hosts, from a bare machine to a short link that answers
+up: ## Eight hosts, from a bare machine to a short link that answers
 	@tools/bootstrap.sh --lab
 	@$(BIN)/python -m tools.up
 
