@@ -50,6 +50,8 @@ class Host:
         environment = {
             **os.environ,
             "ANSIBLE_NOCOLOR": "1",
+            # Molecule has it forced.
+            "ANSIBLE_FORCE_COLOR": "0",
             "ANSIBLE_CALLBACK_RESULT_FORMAT": "json",
             "ANSIBLE_SSH_ARGS": "-o ControlMaster=no -o ControlPath=none",
         }
