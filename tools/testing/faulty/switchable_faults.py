@@ -123,7 +123,8 @@ class FaultyService:
     async def start(self) -> None:
         """Begin with the fault, then with the service."""
         if self._fault.name:
-            LOG.info("this is a test: something will go wrong", extra={"fault": self._fault.name})
+            # A service may be told to keep quiet about less.
+            LOG.warning("this is a test: something will go wrong", extra={"fault": self._fault.name})
         if self._fault.name in OF_REQUESTS and self._runner is not None and self._runner.server is not None:
             self._runner.server.request_handler = self._faulty(self._runner.server.request_handler)
         if self._fault.name == "ignores_sigterm":
