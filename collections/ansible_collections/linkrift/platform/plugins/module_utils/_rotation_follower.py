@@ -414,5 +414,6 @@ def follow(
     follower.first()
     notify("READY=1")
     while True:
+        # Nothing tells a balancer that a host has changed: it has to look, at a steady pace.
         time.sleep(LOOK_SECONDS)
         follower.round()
