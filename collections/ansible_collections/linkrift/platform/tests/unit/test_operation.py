@@ -95,7 +95,10 @@ class FakeSystemd:
             process = subprocess.Popen(words, env=environment, stdin=subprocess.DEVNULL, stdout=journal)
             self.processes[unit] = process
             self.started.append(process)
-            while process.poll() is None:
+            ended = False
+            while not ended:
+                # Looked at before the channel: what a process said is there even if it has ended since.
+                ended = process.poll() is not None
                 with contextlib.suppress(TimeoutError):
                     assert channel.recv(100) == b"READY=1"
                     return Completed(0, "", "")
