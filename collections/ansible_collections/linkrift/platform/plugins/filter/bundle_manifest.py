@@ -43,11 +43,13 @@ from ansible_collections.linkrift.platform.plugins.module_utils._bundle import (
     check_identity,
     check_manifest,
 )
-from ansible_collections.linkrift.platform.plugins.module_utils._bundle_source import open_source
 
 
 def bundle_manifest(path: str) -> dict[str, Any]:
     """Return what a bundle says about itself, or why nobody knows."""
+    # Ansible loads every filter wherever it needs one of them: what reads bundles brings half of the standard library.
+    from ansible_collections.linkrift.platform.plugins.module_utils._bundle_source import open_source
+
     release = Path(path).name.removeprefix("linkrift-").removesuffix(".tar.gz")
     try:
         source = open_source(path, release, None, 0)

@@ -23,6 +23,18 @@ def hosts_in(names: Iterable[str], groups: Mapping[str, Sequence[str]], leaving:
     return list(dict.fromkeys(host for name in names for host in groups.get(name, ()) if host not in gone))
 
 
+def staying(pattern: str, leaving: Iterable[str] = (), without: str = "") -> str:
+    """Return a pattern of hosts, less some hosts.
+
+    Args:
+        pattern: of a play, such as `app_hosts:balancers`.
+        leaving: hosts that are being removed.
+        without: names of hosts that this run leaves out, with commas between them.
+    """
+    named = (name.strip() for name in str(without).split(","))
+    return ":!".join([pattern, *leaving, *(name for name in named if name)])
+
+
 def addresses_of(hosts: Iterable[str], hostvars: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Return the addresses of hosts, each host's IPv4 address before its IPv6 address.
 
