@@ -90,9 +90,15 @@ def packages_are_cached() -> bool:
 
 @dataclass(frozen=True)
 class Lab:
-    """A lab by its name."""
+    """A lab.
+
+    Attributes:
+        name: What it is called.
+        plain: Its hosts do not remember Ansible's modules, so that figures are true elsewhere (docs/lab.md).
+    """
 
     name: str
+    plain: bool = False
 
     @property
     def directory(self) -> Path:
@@ -115,7 +121,8 @@ class Lab:
             self.destroy()
         wanted = json.dumps({"lab_name": self.name, "lab_hosts": list(hosts)})
         playbook("molecule/shared/create.yml", "-e", wanted)
-        playbook("molecule/shared/prepare.yml", "-e", f"lab_name={self.name}", "-i", self.inventory)
+        settings = json.dumps({"lab_name": self.name, "lab_plain": self.plain})
+        playbook("molecule/shared/prepare.yml", "-e", settings, "-i", self.inventory)
 
     def destroy(self) -> None:
         """Remove the hosts; nothing happens when there are none."""
@@ -143,4 +150,4 @@ class Lab:
         return done.stdout.decode()
 
 
-BENCH = Lab("bench")
+BENCH = Lab("bench", plain=True)

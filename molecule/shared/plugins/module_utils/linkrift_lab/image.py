@@ -7,6 +7,7 @@ it is complete; the digest is that of the recipe, so a changed recipe or a chang
 from __future__ import annotations
 
 import hashlib
+import inspect
 import json
 import os
 import shutil
@@ -15,12 +16,12 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import machine
+from . import machine, remember
 from .plan import BASE, USER
 from .run import locked, run, write_whole
 
 # Counts changes of this file that the rest of the recipe does not show.
-REVISION = 1
+REVISION = 2
 PACKAGES = (
     "ca-certificates",
     "dbus",
@@ -74,7 +75,7 @@ class Recipe:
     @property
     def digest(self) -> str:
         """Twelve hexadecimal digits that change with anything in the recipe."""
-        content = [REVISION, bootstrap_command(self, Path("rootfs")), self.authorities, MASKED]
+        content = [REVISION, bootstrap_command(self, Path("rootfs")), self.authorities, MASKED, _remembering()]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]
 
 
@@ -107,6 +108,11 @@ def recipe_of_machine(suite: str) -> Recipe:
         apt_settings=machine.machine_apt_settings(),
         authorities=tuple(machine.extra_authorities(known=_mozilla_bundle())),
     )
+
+
+def _remembering() -> str:
+    """The source of what remembers compiled modules, as the hosts get it."""
+    return inspect.getsource(remember)
 
 
 def _mozilla_bundle() -> str:
@@ -195,6 +201,10 @@ def _furnish(root: Path, recipe: Recipe) -> None:
     sudoers = root / "etc/sudoers.d" / USER
     sudoers.write_text(f"{USER} ALL=(ALL) NOPASSWD: ALL\n", encoding="utf-8")
     sudoers.chmod(0o440)
+    packages = root / "usr/lib/python3/dist-packages"
+    (packages / "linkrift_lab_modules.py").write_text(_remembering(), encoding="utf-8")
+    (packages / "linkrift_lab_modules.pth").write_text("import linkrift_lab_modules\n", encoding="utf-8")
+    (root / remember.CACHE.removeprefix("/")).mkdir(mode=0o700)
     chroot = ["chroot", str(root)]
     run([*chroot, "useradd", "--create-home", "--shell", "/bin/bash", USER])
     run([*chroot, "update-ca-certificates"])

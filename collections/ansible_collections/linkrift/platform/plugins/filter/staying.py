@@ -11,9 +11,9 @@ version_added: 0.1.0
 author: Linkrift Platform Team (@linkrift)
 description:
   - Returns a play's pattern of hosts, less those that are left out.
-  - A play whose C(hosts) asks this, or any filter of this collection, runs faster, too. Ansible starts a process for each
-    task on each host, and each of them would load all filters of the collection for itself, unless the process that
-    starts them has done so before.
+  - A play whose C(hosts) asks this, or any filter of this collection, runs faster, too. Ansible starts a process for
+    each task on each host, and each of them would load all filters of the collection for itself, unless the process
+    that starts them has done so before.
 positional: _input, leaving, without
 options:
   _input:

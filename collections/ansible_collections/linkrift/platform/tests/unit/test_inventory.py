@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from typing import Any
 
 import pytest
 from ansible.errors import AnsibleFilterError
 
-from ansible_collections.linkrift.platform.plugins.filter import addresses, firewall_rules, hosts_in, servers
+from ansible_collections.linkrift.platform.plugins.filter import addresses, firewall_rules, hosts_in, servers, staying
 from ansible_collections.linkrift.platform.plugins.module_utils._inventory import (
     InventoryError,
     addresses_of,
@@ -94,7 +97,33 @@ def test_a_flow_that_is_refused(flow: dict[str, Any], complaint: str) -> None:
         firewall_rules.firewall_rules([flow], [], GROUPS, HOSTVARS)
 
 
-@pytest.mark.parametrize("plugin", [hosts_in, addresses, firewall_rules, servers])
+@pytest.mark.parametrize("plugin", [hosts_in, addresses, firewall_rules, servers, staying])
 def test_the_filters_are_offered_by_name(plugin: Any) -> None:
     name = plugin.__name__.rpartition(".")[2]
     assert list(plugin.FilterModule().filters()) == [name]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "pattern"),
+    [
+        ((), "app_hosts:lb"),
+        ((["app1"],), "app_hosts:lb:!app1"),
+        (([], "app2, app3,"), "app_hosts:lb:!app2:!app3"),
+        ((["app1"], "app2"), "app_hosts:lb:!app1:!app2"),
+    ],
+)
+def test_a_pattern_without_who_is_left_out(arguments: tuple[Any, ...], pattern: str) -> None:
+    assert staying.FilterModule().filters()["staying"]("app_hosts:lb", *arguments) == pattern  # type: ignore[operator]
+
+
+def test_filters_load_without_what_reads_bundles() -> None:
+    """Each process that Ansible starts would pay for it."""
+    code = (
+        "import importlib, pkgutil, sys; from ansible_collections.linkrift.platform.plugins import filter as filters; "
+        "names = [f'{filters.__name__}.{found.name}' for found in pkgutil.iter_modules(filters.__path__)]; "
+        "[importlib.import_module(name) for name in names]; "
+        "print([name for name in ('http.client', 'ssl', 'tarfile') if name in sys.modules])"
+    )
+    environment = {"PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
