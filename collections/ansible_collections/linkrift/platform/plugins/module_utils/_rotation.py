@@ -66,6 +66,8 @@ class Options:
         reload: reload HAProxy where the running one cannot learn the change otherwise.
         allow_empty: a backend may lose its last ready server.
         wait_drained: wait until what leaves has no request left; without that, it may have some yet when the run ends.
+        drain_required: requests that do not end in time put the old rotation back; without that they are a warning, and
+            go on where they are.
     """
 
     check_timeout: float = 15
@@ -75,6 +77,7 @@ class Options:
     reload: bool = True
     allow_empty: bool = False
     wait_drained: bool = True
+    drain_required: bool = True
 
 
 @dataclass
@@ -90,6 +93,7 @@ class Outcome:
         after: text of the file that was wished for.
         view: HAProxy at the end.
         steps: what was done, with seconds since the start.
+        warnings: what the operator should know all the same.
     """
 
     changed: bool = False
@@ -100,6 +104,7 @@ class Outcome:
     after: str = ""
     view: View | None = None
     steps: list[dict[str, Any]] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -363,13 +368,18 @@ class Rotation:
         """Wait until the servers have no request and no old worker is left to send one; seen twice, to be sure."""
         end = self._clock() + self._options.drain_timeout
         quiet = 0
-        while leaving and quiet < 2 and self._options.wait_drained:
+        while leaving and quiet < 2 and self._options.wait_drained and not self._outcome.warnings:
             view = self._observe()
             busy = [view.servers[key] for key in sorted(leaving) if key in view.servers and view.servers[key].scur]
             old = self._old_workers() if self._options.wait_old_workers else ()
             quiet = 0 if busy or old else quiet + 1
             if self._clock() >= end and not quiet:
-                raise RotationError(_why_not_drained(busy, old or (), self._options.drain_timeout))
+                why = _why_not_drained(busy, old or (), self._options.drain_timeout)
+                if self._options.drain_required:
+                    raise RotationError(f"{why}. Give drain_timeout more time, or look for who holds them")
+                # In maint it gets no new one; HAProxy lets those that it has go on.
+                self._outcome.warnings.append(f"{why}. They go on there, until the slot is stopped")
+                self._note("the rest goes on where it is")
             self._sleep(POLL)
 
     def _old_workers(self) -> tuple[int, ...]:
@@ -601,7 +611,7 @@ def _why_not_drained(busy: list[ServerView], old: tuple[int, ...], seconds: floa
             f"workers of an earlier reload still hold connections ({pids or 'a reload is under way'}); "
             "hard-stop-after ends them"
         )
-    return f"after {seconds:g} s: {'; '.join(reasons)}. Give drain_timeout more time, or look for who holds them"
+    return f"after {seconds:g} s: {'; '.join(reasons)}"
 
 
 def describe(view: View, text: str) -> dict[str, Any]:

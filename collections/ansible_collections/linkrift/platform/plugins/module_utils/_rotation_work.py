@@ -80,6 +80,7 @@ def _run(params: Mapping[str, Any], progress: Progress, *, check: bool) -> Outco
                 for name in (
                     "check_timeout",
                     "drain_timeout",
+                    "drain_required",
                     "reload_timeout",
                     "wait_old_workers",
                     "reload",
@@ -136,6 +137,7 @@ def result_of(outcome: Outcome, path: str) -> dict[str, Any]:
         "version": outcome.view.version if outcome.view else "",
         "rotation": rotation,
         "steps": outcome.steps,
+        "warnings": outcome.warnings,
         "diff": {
             "before_header": path,
             "after_header": path,

@@ -103,6 +103,12 @@ options:
       - Seconds for the requests of a server, and for workers of earlier reloads, to end.
     type: float
     default: 60
+  drain_required:
+    description:
+      - Requests that last longer put the old rotation back, and the module fails. With V(false) they are a warning, and
+        go on where they are; for slots that run on afterwards.
+    type: bool
+    default: true
   reload_timeout:
     description:
       - Seconds for a new worker to serve and to have checked the servers that answered before.
@@ -298,6 +304,7 @@ def main() -> None:
             "wait_old_workers": {"type": "bool", "default": True},
             "check_timeout": {"type": "float", "default": 15},
             "drain_timeout": {"type": "float", "default": 60},
+            "drain_required": {"type": "bool", "default": True},
             "reload_timeout": {"type": "float", "default": 30},
             "lock_timeout": {"type": "float", "default": 120},
             "by": {"type": "str"},

@@ -191,6 +191,18 @@ async def test_drain_that_does_not_end_puts_the_old_rotation_back(balancer: Bala
     assert balancer.admins() == BLUE | {"app1-green": "maint", "app2-green": "maint"}
 
 
+async def test_drain_that_is_not_required_lets_slow_requests_end(balancer: Balancer) -> None:
+    for name in BLUE:
+        balancer.slots[name].delay = 4.0
+    async with balancer.load(rate=40, connections=4) as visitors:
+        await asyncio.sleep(0.3)
+        outcome = await run(balancer, TO_GREEN, drain_timeout=0.5, drain_required=False)
+        assert [line for line in outcome.warnings if "still has" in line] == outcome.warnings != []
+        assert balancer.admins() == TO_GREEN
+        assert sum(balancer.servers()[name]["scur"] for name in BLUE) > 0
+    assert visitors.failures == []
+
+
 async def test_reload_and_restart_at_any_moment_come_back_with_the_rotation(balancer: Balancer) -> None:
     async with balancer.load() as visitors:
         await run(balancer, TO_GREEN)

@@ -378,6 +378,17 @@ def test_drain_past_its_deadline_puts_everything_back(world: World) -> None:
     assert world.admins() == ON_BLUE
 
 
+def test_drain_that_is_not_required_goes_on_where_it_is(world: World) -> None:
+    world.requests["app1-blue"] = 30.0
+    began = world.time
+    outcome = world.apply(TWO, SWITCH, drain_timeout=5, drain_required=False)
+    assert 5.0 <= world.time - began < 7.0
+    assert world.admins() == SWITCHED
+    [warning] = outcome.warnings
+    assert "app1-blue still has 1 requests in progress. They go on there" in warning
+    assert "the rest goes on where it is" in [step["what"] for step in outcome.steps]
+
+
 def test_old_workers_need_the_master_socket(world: World) -> None:
     rotation = world.rotation(TWO, SWITCH)
     rotation._haproxy = FakeHaproxy(world, master=False)
