@@ -15,6 +15,8 @@ from tools.testing.lab_hosts import APP_HOSTS, SERVICES, find_lab
 # What a retry or a broken answer would show, though the visitor got one.
 MASKED = ("econ", "eresp", "wretr", "wredis", "hrsp_5xx")
 NOT_NOTICED = ("good", "back", "bad", "killed")
+# Who else came while a good one went live.
+KINDS = ("head", "brief", "follow", "http2", "post", "long")
 
 
 @functools.cache
@@ -89,6 +91,22 @@ def test_no_visitor_noticed(phase: str) -> None:
 @pytest.mark.parametrize("phase", NOT_NOTICED)
 def test_no_retry_hid_anything(phase: str) -> None:
     assert masked(phase) == dict.fromkeys(MASKED, 0)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_no_visitor_of_another_kind_noticed(kind: str) -> None:
+    found = seen("good")["others"][kind]
+    assert (found["failed"], found["failures"]) == (0, {}), found
+    assert found["requests"] >= 10
+
+
+def test_visitors_of_other_kinds_were_what_they_are_meant_to_be() -> None:
+    found = seen("good")["others"]
+    # Kept through a rolling deploy: nothing has made them connect anew.
+    assert [found[kind]["connections"] for kind in ("head", "follow", "http2")] == [1, 1, 1]
+    assert found["brief"]["connections"] == found["brief"]["requests"]
+    # More than the buffers on the way hold, so that a slot is busy with it while it is read.
+    assert found["long"]["bytes"] > 1_000_000
 
 
 def test_what_breaks_when_visitors_come_is_noticed_on_its_host_only_and_not_for_long() -> None:
@@ -187,6 +205,16 @@ def test_all_hosts_at_one_moment() -> None:
     assert seen("back")["first"]["rc"] == 0
     assert releases(found) == {"api": {good}, "redirect": {good}, "worker": {first["worker"]}}
     assert recorded(found) == {"api": good, "redirect": good, "worker": first["worker"]}
+
+
+def test_what_is_confirmed_is_not_warm_any_more() -> None:
+    assert seen("back")["runs"]["confirm"]["rc"] == 0
+    blue_green, confirmed = (serving(seen("back")["looks"][look]) for look in ("blue_green", "confirmed"))
+    assert confirmed == blue_green
+    for services in seen("back")["looks"]["confirmed"]["hosts"].values():
+        for found in services.values():
+            assert (found["running"], found["cooling"]) == ([found["live"]], [])
+    assert set(re.findall(r"changed=(\d+)", said("back", "confirm_again"))) == {"0"}
 
 
 def test_of_two_at_once_the_second_is_refused_and_told_who_is_first() -> None:
