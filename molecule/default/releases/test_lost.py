@@ -1,0 +1,67 @@
+"""What visitors and hosts saw of a host that was lost in the middle of a deploy (lost.yml)."""
+
+from __future__ import annotations
+
+import functools
+import json
+from typing import Any, cast
+
+from tools.testing.lab_hosts import find_lab
+
+LOST = "app2"
+OTHERS = ("app1", "app3")
+
+
+@functools.cache
+def result() -> dict[str, Any]:
+    text = (find_lab().directory / "releases.json").read_text(encoding="utf-8")
+    return cast("dict[str, Any]", json.loads(text)["lost"])
+
+
+def failed_over() -> set[str]:
+    """Return the hosts whose servers failed a request, or lost one to another server."""
+    hosts = set()
+    for service, entry in result()["after"].items():
+        for name, server in entry["servers"].items():
+            before = result()["before"][service]["servers"][name]["counters"]
+            if any(server["counters"][counter] > before[counter] for counter in ("econ", "eresp", "wretr", "wredis")):
+                hosts.add(name.partition("-")[0])
+    return hosts
+
+
+def test_only_what_the_lost_host_was_answering_failed() -> None:
+    found = result()
+    # Eight connections send one request at a time, and its checks take it out within 3 s; retries go to another host.
+    assert found["load"]["failed"] <= 8, found["load"]
+    assert failed_over() <= {LOST}
+
+
+def test_the_others_go_back_and_it_is_named() -> None:
+    found = result()["seen"]
+    verdict = " ".join(found["said"].split())
+    assert f"{LOST} could not be reached" in verdict
+    assert f"-e without={LOST}" in verdict
+    before, lost = found["looks"]["before"], found["looks"]["lost"]
+    for host in OTHERS:
+        assert lost["hosts"][host]["redirect"]["answers"] == before["hosts"][host]["redirect"]["answers"]
+        assert lost["hosts"][host]["redirect"]["running"] == [lost["hosts"][host]["redirect"]["live"]]
+    assert lost["fleet"]["services"]["redirect"]["release"] == before["fleet"]["services"]["redirect"]["release"]
+
+
+def test_a_deploy_to_a_host_that_is_missing_changes_nothing_and_says_how_to_go_on() -> None:
+    text = " ".join(result()["seen"]["runs"]["missing"]["said"].split())
+    assert "Nothing was changed" in text
+    assert f"-e without={LOST}" in text
+
+
+def test_every_host_serves_what_it_served() -> None:
+    before, after = (result()["seen"]["looks"][look] for look in ("before", "after"))
+    for host, services in after["hosts"].items():
+        for service, found in services.items():
+            served = before["hosts"][host][service]
+            assert (found["live"], found["answers"]) == (served["live"], served["answers"]), (host, service)
+            assert found["running"] == [found["live"]], (host, service)
+    recorded = [
+        {name: entry["release"] for name, entry in look["fleet"]["services"].items()} for look in (before, after)
+    ]
+    assert recorded[0] == recorded[1]
