@@ -74,3 +74,17 @@ def test_a_failure_is_known_by_what_the_block_did_not_come_to() -> None:
         (block,) = [block for play in load(ROOT / f"playbooks/{name}.yml") for block in blocks(play.get("tasks", []))]
         assert mark in block["block"][-1]["ansible.builtin.set_fact"]
         assert f"not {mark} | default(false)" in block["always"][0]["when"]
+
+
+def test_every_gate_of_a_rollout_allows_the_same_errors() -> None:
+    """What passes as a candidate is not undone for it while it is watched, nor refused when it is started again."""
+    asked = []
+    for path in sorted((ROLES / "rollout/tasks").glob("*.yml")):
+        tasks = load(path)
+        for task in [*tasks, *(inner for block in blocks(tasks) for inner in block["block"])]:
+            slot = task.get("linkrift.platform.slot", {})
+            if slot.get("state") == "candidate":
+                asked.append((path.stem, slot.get("error_rate")))
+            if watch := task.get("linkrift.platform.slot_watch"):
+                asked.append((path.stem, watch.get("error_rate")))
+    assert asked == [(name, "{{ rollout_gate_error_rate }}") for name in ("finish", "move", "undo", "watch")]
