@@ -8,8 +8,8 @@ from typing import Any, cast
 
 from tools.testing.lab_hosts import find_lab
 
-LOST = "app2"
-OTHERS = ("app1", "app3")
+LOST = "app3"
+OTHERS = ("app1", "app2")
 
 
 @functools.cache

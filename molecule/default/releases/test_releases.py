@@ -168,6 +168,12 @@ def test_the_report_has_what_was_done_and_what_visitors_got() -> None:
         assert (found["failed"], found["retried"]) == (0, 0)
 
 
+def test_the_operators_own_tasks_run_in_their_places() -> None:
+    stages = ("api and worker", "redirect")
+    places = ["the whole run", *(stage for stage in stages for _before_and_after in range(2)), "the whole run"]
+    assert re.findall(r"hook: ([a-z ]+), deploy", said("good", "deploy")) == places
+
+
 def test_the_same_again_is_nothing_to_do() -> None:
     assert "nothing to do" in said("good", "again")
     assert set(re.findall(r"changed=(\d+)", said("good", "again"))) == {"0"}

@@ -13,7 +13,7 @@ description:
   - A slot that was kept warm after it served has passed its gates, and has what visitors ask for in its cache. A
     balancer that finds it well can send visitors to it before anything else is done.
   - One whose timer is about to stop it is left out, and so is one with other settings than those of today.
-positional: _input, facts, now
+positional: _input, facts, now, drain
 options:
   _input:
     description: C(hosts) of what P(linkrift.platform.rollout_plan#filter) returned.
@@ -27,6 +27,10 @@ options:
     description: Seconds since the epoch.
     type: float
     required: true
+  drain:
+    description: Seconds that requests may take to end where visitors leave.
+    type: float
+    default: 60
 """
 
 EXAMPLES = r"""
@@ -48,12 +52,15 @@ _value:
 from collections.abc import Callable, Mapping
 from typing import Any
 
-MARGIN = 120.0
-"""Seconds that a slot must have left before its timer stops it: more than a switch, its checks and its drain take."""
+MARGIN = 60.0
+"""Seconds that a slot must have left before its timer stops it, besides a drain: more than a switch and its checks take."""
 
 
 def rollout_warm(
-    hosts: Mapping[str, Mapping[str, Mapping[str, Any]]], facts: Mapping[str, Mapping[str, Any]], now: float
+    hosts: Mapping[str, Mapping[str, Mapping[str, Any]]],
+    facts: Mapping[str, Mapping[str, Any]],
+    now: float,
+    drain: float = 60,
 ) -> dict[str, dict[str, str]]:
     """Return the warm slots that visitors can be sent to at once.
 
@@ -61,12 +68,13 @@ def rollout_warm(
         hosts: the plan's entries by host and service.
         facts: what `release_info` returned, by host.
         now: seconds since the epoch.
+        drain: seconds that requests may take to end where visitors leave.
     """
     found: dict[str, dict[str, str]] = {}
     for host, services in hosts.items():
         for service, entry in services.items():
             slot = facts[host]["services"][service]["slots"][entry["target_slot"]]
-            stays = slot["warm_until"] is None or slot["warm_until"] > now + MARGIN
+            stays = slot["warm_until"] is None or slot["warm_until"] > now + MARGIN + float(drain)
             fits = slot["state"] == "warm" and slot["release"] == entry["release"] and slot["active"]
             # Only what takes visitors is ever warm; a worker that is admitted beside another one was left by a kill.
             if entry["state"] == "move" and service != "worker" and fits and stays and not entry["make_room"]:

@@ -120,6 +120,10 @@ lease:
     control: {host: 5f1d7a84c0b2e963, process: 4711, started: "1180034"}
     since: "2026-01-31T12:00:00Z"
     until: "2026-01-31T12:15:00Z"
+gone:
+  description: Somebody else has the lease, or had it since. Missing where it could only not be read or written.
+  returned: when it is refused
+  type: bool
 held_by:
   description: Whose lease it is, as RV(lease) has it.
   returned: when another run holds it
@@ -179,7 +183,9 @@ def main() -> None:
         else:
             outcome = leases.free(path, params["owner"]["id"], write=write)
     except leases.LeaseHeldError as error:
-        module.fail_json(msg=str(error), held_by=error.lease.as_dict())
+        module.fail_json(msg=str(error), gone=True, held_by=error.lease.as_dict())
+    except leases.LeaseLostError as error:
+        module.fail_json(msg=str(error), gone=True)
     except (leases.LeaseError, ValueError) as error:
         module.fail_json(msg=str(error))
     if outcome.warning:

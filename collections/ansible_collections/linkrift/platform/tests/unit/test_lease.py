@@ -299,3 +299,13 @@ def test_modules_tell_what_is_wrong(run: Run, path: Path) -> None:
     path.write_text("{")
     assert "is damaged" in run(fleet_lock_info)["msg"]
     assert "is damaged" in run(fleet_lock, owner=owner(ALICE), purpose="x")["msg"]
+
+
+def test_only_what_somebody_else_has_or_had_is_gone(run: Run, path: Path) -> None:
+    """An undo goes on with a lease that cannot be written, and not with one that was taken."""
+    assert "gone" not in run(fleet_lock, owner=owner(ALICE), purpose="x")
+    assert run(fleet_lock, owner=owner(BOB), purpose="x")["gone"]
+    path.unlink()
+    assert run(fleet_lock, owner=owner(ALICE), purpose="x", renew=True)["gone"]
+    path.write_text("{")
+    assert "gone" not in run(fleet_lock, owner=owner(ALICE), purpose="x", renew=True)

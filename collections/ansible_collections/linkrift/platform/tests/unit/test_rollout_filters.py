@@ -90,8 +90,14 @@ def test_what_a_rollout_touched_goes_back(
 
 def test_what_was_not_part_of_it_or_had_nothing_before_is_left_alone() -> None:
     now = {"api": {"live": "green", "slots": {"blue": IDLE, "green": slot(NEW)}}}
-    assert rollout_return({"api": {**PLANNED, "state": "done"}}, now) == {}
+    assert rollout_return({"api": {**PLANNED, "state": "done", "live_slot": "blue"}}, now) == {}
     assert rollout_return({"api": {**PLANNED, "back": None}}, now) == {}
+
+
+def test_what_an_earlier_run_brought_there_goes_back_with_the_others() -> None:
+    now = {"api": {"live": "green", "slots": {"blue": IDLE, "green": slot(NEW)}}}
+    found = rollout_return({"api": {**PLANNED, "state": "done", "live_slot": "green"}}, now)
+    assert (found["api"]["slot"], found["api"]["release"], found["api"]["start"]) == ("blue", OLD, True)
 
 
 @pytest.mark.parametrize(
@@ -114,6 +120,7 @@ def test_visitors_go_at_once_only_to_what_is_warm_and_stays(
     blue = {**slot(OLD, "warm"), "warm_until": None, **facts}
     host = {"services": {service: {"slots": {"blue": blue, "green": slot(NEW)}}}}
     assert rollout_warm({"app1": {service: plan}}, {"app1": host}, 100) == expected
+    assert not rollout_warm({"app1": {service: plan}}, {"app1": host}, 100, 600) or facts.get("warm_until") is None
 
 
 def test_visitors_are_on_the_live_slot_before_the_other_one_makes_room() -> None:

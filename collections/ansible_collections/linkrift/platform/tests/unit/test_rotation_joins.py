@@ -31,10 +31,16 @@ def test_hosts_that_nobody_looked_at_and_services_without_a_balancer_are_left_ou
 
 def test_a_host_built_anew_joins_in_its_new_slot() -> None:
     states = {"redirect": {"app1-blue": "maint", "app1-green": "ready"}}
-    assert rotation_joins(states, SLOTS) == [
+    new = {"app1": {"redirect": {"slot": "blue", "new": True}}}
+    assert rotation_joins(states, new) == [
         {"service": "redirect", "host": "app1", "slot": "blue", "state": "ready"},
         {"service": "redirect", "host": "app1", "slot": "green", "state": "maint"},
     ]
+
+
+def test_visitors_whom_a_rollout_has_moved_meanwhile_are_left_alone() -> None:
+    states = {"redirect": {"app1-blue": "maint", "app1-green": "ready"}}
+    assert rotation_joins(states, {"app1": {"redirect": {"slot": "blue", "new": False}}}) == []
 
 
 def test_a_host_that_was_drained_before_it_was_built_anew_stays_drained() -> None:
