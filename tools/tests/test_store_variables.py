@@ -8,7 +8,7 @@ from xml.etree import ElementTree
 import pytest
 import yaml
 
-from tools.testing.templating import ROOT, load, render, render_file, role_variables
+from tools.testing.templating import ROLES, ROOT, load, render, render_file, role_variables
 
 SITE = ROOT / "playbooks/group_vars/all.yml"
 SECRETS = {
@@ -69,7 +69,81 @@ def test_external_stores() -> None:
     assert render("{{ service_schema_host }}:{{ service_schema_port }}/{{ service_schema_database }}", variables) == (
         "pg.example.net:6432/links"
     )
+    schemas = "{{ [rollout_schema.ssl_mode, rollout_schema.ca_path, service_schema_ssl_mode, service_schema_ca_path] }}"
+    assert render(schemas, variables) == ["verify-full", "/etc/ssl/pg.pem"] * 2
+    external["postgresql"]["ssl_mode"] = "verify-ca"
+    assert render("{{ [rollout_schema.ssl_mode, service_schema_ssl_mode] }}", variables) == ["verify-ca"] * 2
     assert render("{{ base_internal_addresses }}", variables) == {"db": [], "redis": ["192.0.2.7"], "clickhouse": []}
+
+
+PG_TASKS = {
+    "rollout/tasks/schema.yml": "pg_migrate",
+    "rollout/tasks/target.yml": "pg_info",
+    "service/tasks/migrate.yml": "pg_migrate",
+    "release_preflight/tasks/main.yml": "pg_info",
+}
+
+
+@pytest.mark.parametrize("ca_path", ["/etc/ssl/pg.pem", ""])
+@pytest.mark.parametrize(("path", "module"), PG_TASKS.items())
+def test_whoever_asks_postgresql_trusts_its_authority(path: str, module: str, ca_path: str) -> None:
+    tasks = yaml.safe_load((ROLES / path).read_text(encoding="utf-8"))
+    asked = next(task for task in tasks if f"linkrift.platform.{module}" in task)[f"linkrift.platform.{module}"]
+    external = {"postgresql": {"ca_path": ca_path, "ssl_mode": "verify-ca"}} if ca_path else {}
+    variables = {**role_variables(path.split("/")[0]), **site(service_name="api", linkrift_external=external)}
+    variables["release_preflight_schema"] = variables["rollout_schema"]
+    connection = render(f"{asked['sslmode']} {asked['sslrootcert']}", variables)
+    assert connection == ("verify-ca /etc/ssl/pg.pem" if ca_path else "verify-full /etc/linkrift/tls/ca.pem")
+
+
+def rollout(host: str, services: list[str], play: list[str], **more: Any) -> dict[str, Any]:
+    """Return role rollout's variables on a host, where each service has hosts of its own."""
+    groups = {"api_hosts": ["a1", "a2"], "redirect_hosts": ["r1"], "worker_hosts": ["w1", "w2"]}
+    found = {
+        "inventory_hostname": host,
+        "groups": groups,
+        "group_names": [name for name, hosts in groups.items() if host in hosts],
+        "ansible_play_hosts_all": play,
+        "rollout_services": services,
+        "rollout_targets": dict.fromkeys(services, "2.0.0+aaaaaaaaaaaa"),
+    }
+    return role_variables("rollout", **found, **more)
+
+
+@pytest.mark.parametrize(
+    ("services", "play", "owner", "worker"),
+    [
+        (["redirect"], ["a1", "a2", "r1", "w1", "w2"], "a1", ""),
+        (["redirect", "worker"], ["a2", "r1", "w2"], "a2", "w2"),
+        (["api", "redirect", "worker"], ["a1", "a2", "r1", "w1", "w2"], "a1", "w1"),
+        (["redirect"], ["r1", "w1"], "", ""),
+    ],
+)
+def test_who_brings_the_schemas_about(services: list[str], play: list[str], owner: str, worker: str) -> None:
+    who = "{{ [__rollout_owner_host, __rollout_clickhouse_host] }}"
+    assert render(who, rollout("r1", services, play)) == [owner, worker]
+
+
+@pytest.mark.parametrize(
+    ("host", "more", "releases"),
+    [
+        ("a1", {}, ["2.0.0+aaaaaaaaaaaa"]),
+        ("a2", {}, []),
+        ("r1", {}, []),
+        ("a1", {"rollout_purpose": "rollback"}, []),
+        ("a1", {"rollout_migrate": False}, []),
+    ],
+)
+def test_who_needs_a_release_only_for_its_migrations(host: str, more: dict[str, Any], releases: list[str]) -> None:
+    play = ["a1", "a2", "r1", "w1", "w2"]
+    assert render("{{ __rollout_schema_releases }}", rollout(host, ["redirect"], play, **more)) == releases
+
+
+def test_the_release_that_moves_brings_clickhouses_schema_about() -> None:
+    tasks = yaml.safe_load((ROLES / "service/tasks/clickhouse.yml").read_text(encoding="utf-8"))
+    program = tasks[0]["ansible.builtin.command"]["argv"][-2]
+    variables = role_variables("service", **site(service_name="worker", service_schema_release="2.0.0+aaaaaaaaaaaa"))
+    assert render(program, variables) == "/opt/linkrift/releases/2.0.0+aaaaaaaaaaaa/venv/bin/linkrift-worker"
 
 
 def redis(**more: Any) -> dict[str, Any]:
