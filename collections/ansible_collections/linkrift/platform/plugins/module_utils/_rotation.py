@@ -200,6 +200,7 @@ class Rotation:
         self._progress = progress
         self._start = clock()
         self._armed: dict[Key, int] = {}
+        self._replaced: set[str] = set()
         self._outcome = Outcome()
 
     # -- the two ways to run -------------------------------------------------------------------------------------
@@ -270,11 +271,13 @@ class Rotation:
                 self._write(render(self._backends, plan.first))
                 view = self._load(at_first)
             for _round in range(_ROUNDS):
+                if self._replaced:
+                    self._still_answer(plan.wish, self._observe())
                 self._prove(plan.wish)
                 self._write(outcome.after)
                 if self._bring_in(plan.wish):
                     leaving |= self._take_out(plan.wish)
-                    self._wait_drained(leaving)
+                    self._wait_drained(leaving, plan.wish)
                     self._park(plan.wish)
                 view = self._observe()
                 differences = self._differences(view, plan.wish)
@@ -345,31 +348,46 @@ class Rotation:
         """Send nothing new to servers that shall go, and return which those are."""
         view = self._observe()
         leaving = {key for key in wish if wish[key] != "ready" and self._server(view, key).admin == "ready"}
-        self._keep_one(wish, view, leaving)
+        answering = {key[0] for key in leaving if view.servers[key].takes_traffic}
+        for backend in sorted(answering):
+            if not any(server.takes_traffic for server in self._staying(wish, view, backend)):
+                self._refuse_empty(wish, view, backend, "would have")
+        self._replaced |= answering
         for key in sorted(wish):
             admin = self._server(view, key).admin
             if key in leaving or (wish[key] == "drain" and admin == "maint"):
                 self._send(f"{_word(key)} drains", f"set server {'/'.join(key)} state drain")
         return leaving
 
-    def _keep_one(self, wish: Mapping[Key, str], view: View, leaving: set[Key]) -> None:
+    def _still_answer(self, wish: Mapping[Key, str], view: View) -> None:
+        """Notice at once when nobody answers any more where visitors were moved: what left still can, and goes back.
+
+        To wait first, for what left or for checks, would be as long an outage.
+        """
+        for backend in sorted(self._replaced):
+            if not any(server.takes_traffic for key, server in view.servers.items() if key[0] == backend):
+                self._refuse_empty(wish, view, backend, "has")
+
+    def _refuse_empty(self, wish: Mapping[Key, str], view: View, backend: str, verb: str) -> None:
         if self._options.allow_empty:
             return
-        for backend in sorted({key[0] for key in leaving if view.servers[key].takes_traffic}):
-            staying = [view.servers[key] for key in self._keys(wish, "ready") if key[0] == backend]
-            if not any(server.takes_traffic for server in staying):
-                seen = ", ".join(f"{server.name} is {server.status} ({server.last_check()})" for server in staying)
-                raise RotationError(
-                    f"{service_of(backend)} would have no server left that answers: {seen}. "
-                    "Repair one of them first, or set allow_empty if that is what you want"
-                )
+        staying = self._staying(wish, view, backend)
+        seen = ", ".join(f"{server.name} is {server.status} ({server.last_check()})" for server in staying)
+        raise RotationError(
+            f"{service_of(backend)} {verb} no server left that answers: {seen}. "
+            "Repair one of them first, or set allow_empty if that is what you want"
+        )
 
-    def _wait_drained(self, leaving: set[Key]) -> None:
+    def _staying(self, wish: Mapping[Key, str], view: View, backend: str) -> list[ServerView]:
+        return [self._server(view, key) for key in self._keys(wish, "ready") if key[0] == backend]
+
+    def _wait_drained(self, leaving: set[Key], wish: Mapping[Key, str]) -> None:
         """Wait until the servers have no request and no old worker is left to send one; seen twice, to be sure."""
         end = self._clock() + self._options.drain_timeout
         quiet = 0
         while leaving and quiet < 2 and self._options.wait_drained and not self._outcome.warnings:
             view = self._observe()
+            self._still_answer(wish, view)
             busy = [view.servers[key] for key in sorted(leaving) if key in view.servers and view.servers[key].scur]
             old = self._old_workers() if self._options.wait_old_workers else ()
             quiet = 0 if busy or old else quiet + 1

@@ -351,6 +351,81 @@ def test_dead_server_may_leave_although_nobody_else_answers(world: World) -> Non
     assert world.admins()["app1-blue"] == "maint"
 
 
+def down(world: World, *ports: int) -> None:
+    """Have the slots at these ports of both hosts die, which their checks find."""
+    world.guarded = False
+    world.health |= {f"192.0.2.{host}:{port}": 0 for host in (1, 2) for port in ports}
+
+
+@pytest.mark.parametrize("required", [True, False])
+def test_new_servers_that_die_while_old_ones_drain_end_the_wait(world: World, required: bool) -> None:
+    text = world.path.read_text()
+    world.requests["app1-blue"] = 30.0
+    moves: list[str] = []
+
+    def die_in_drain(_number: int, what: str) -> None:
+        moves.append(what)
+        if what == "set server linkrift_redirect/app2-blue state drain":
+            down(world, 8181)
+
+    world.at_move = die_in_drain
+    began = world.time
+    with pytest.raises(
+        RotationError,
+        match=r"redirect has no server left that answers: app1-green is DOWN \(last check L4CON\), app2-green is DOWN"
+        r".*The old rotation is back as it was",
+    ):
+        world.apply(TWO, SWITCH, drain_required=required)
+    assert world.time - began < 2
+    assert (world.path.read_text(), world.admins()) == (text, ON_BLUE)
+    # Those that answer come back before those that do not leave.
+    after = moves[moves.index("set server linkrift_redirect/app2-blue state drain") + 1 :]
+    assert [move.split()[-1] for move in after if " state " in move] == ["ready", "ready", "maint", "maint"]
+
+
+def test_one_new_server_that_answers_is_enough_to_wait(world: World) -> None:
+    world.requests["app1-blue"] = 5.0
+
+    def die_in_drain(_number: int, what: str) -> None:
+        if what == "set server linkrift_redirect/app2-blue state drain":
+            world.guarded = False
+            world.health["192.0.2.1:8181"] = 0
+
+    world.at_move = die_in_drain
+    with pytest.raises(RotationError, match=r"redirect/app1-green .* passed no check within"):
+        world.apply(TWO, SWITCH, check_timeout=3)
+    assert world.requests["app1-blue"] <= 0
+
+
+def test_nobody_is_needed_where_nobody_may_be_left(world: World) -> None:
+    world.requests["app1-blue"] = 5.0
+
+    def die_in_drain(_number: int, what: str) -> None:
+        if what == "set server linkrift_redirect/app2-blue state drain":
+            down(world, 8181)
+
+    world.at_move = die_in_drain
+    with pytest.raises(RotationError, match="passed no check within 3 s"):
+        world.apply(TWO, SWITCH, check_timeout=3, allow_empty=True)
+    assert world.requests["app1-blue"] <= 0
+
+
+def test_new_servers_that_die_before_a_further_round_are_not_waited_for(world: World) -> None:
+    """The drain is over, HAProxy is to be asked what it does, and the checks of that round would take their time."""
+
+    def die_at_the_end(_number: int, what: str) -> None:
+        if what == "set server linkrift_redirect/app2-blue state maint":
+            down(world, 8181)
+            world.sleep(1)
+
+    world.at_move = die_at_the_end
+    began = world.time
+    with pytest.raises(RotationError, match=r"redirect has no server left that answers: .*old rotation is back"):
+        world.apply(TWO, SWITCH, check_timeout=15)
+    assert world.time - began < 5
+    assert world.admins() == ON_BLUE
+
+
 def test_drain_waits_for_requests_and_for_old_workers(world: World) -> None:
     world.requests["app1-blue"] = 3.0
     world.reload(lasting=5.0)
