@@ -46,7 +46,7 @@ class Wish:
     fleet: Mapping[str, str | None] = field(default_factory=dict)
     """What the fleet record says before: where an undo leads to."""
     drained: frozenset[str] = frozenset()
-    """Hosts that are drained, whatever they say themselves."""
+    """Hosts that are drained, whatever they say themselves; those that a balancer has drained are, too."""
     rotation: Mapping[str, Mapping[str, Mapping[str, str]]] = field(default_factory=dict)
     """What each balancer does: state by service and server (`<host>-<slot>`)."""
     stages: Sequence[Mapping[str, Any]] = STAGES
@@ -153,7 +153,7 @@ def _move(state: Facts, host: str, service: str, wish: Wish) -> dict[str, Any]:
     """Return where a service of a host goes."""
     release, slots, live_slot = wish.targets[service], state["slots"], state["live"]
     live = slots[live_slot] if live_slot else None
-    drained = bool(state.get("drained")) or host in wish.drained
+    drained = bool(state.get("drained")) or host in wish.drained or _leaving(wish.rotation, host, service)
     moves = live is None or live["release"] != release or state["pending"]
     target = _target(slots, live_slot, release) if moves else live_slot
     left = [] if moves else _left(state, service, drained=drained)
@@ -214,6 +214,15 @@ def _left(state: Facts, service: str, *, drained: bool) -> list[str]:
     if other["enabled"] or not live["enabled"] or state.get("current") != live["release"]:
         left.append("its commit was not finished")
     return left
+
+
+def _leaving(rotation: Mapping[str, Mapping[str, Mapping[str, str]]], host: str, service: str) -> bool:
+    """Tell whether a balancer has a host drained, such as after a drain that was killed before the host knew of it.
+
+    A rollout keeps what is drained that way (see the filter rotation_moves), so it could not settle it either.
+    """
+    found = [{(services.get(service) or {}).get(f"{host}-{slot}") for slot in SLOTS} for services in rotation.values()]
+    return any("drain" in states and "ready" not in states for states in found)
 
 
 def _astray(

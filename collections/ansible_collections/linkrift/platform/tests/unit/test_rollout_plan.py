@@ -139,7 +139,7 @@ def test_two_workers_are_one_too_many_even_with_a_timer() -> None:
     ("states", "why"),
     [
         ({"app1-blue": "maint", "app1-green": "ready"}, "lb2 does not send to it"),
-        ({"app1-blue": "drain", "app1-green": "maint"}, "lb2 does not send to it"),
+        ({"app1-blue": "drain", "app1-green": "ready"}, "lb2 does not send to it"),
         ({"app1-blue": "ready", "app1-green": "ready"}, "lb2 sends to its other slot, too"),
     ],
 )
@@ -159,6 +159,33 @@ def test_a_drained_host_is_moved_and_stays_drained() -> None:
     done = service("blue", slot("live", NEW, admitted=False), drained=True)
     assert entry(done)["state"] == "done"
     assert entry(runs(OLD), drained=["app1"])["drained"]
+
+
+HALF = {
+    "lb1": {"redirect": {"app1-blue": "drain", "app1-green": "maint", "app2-blue": "ready", "app2-green": "maint"}},
+    "lb2": {"redirect": {"app1-blue": "ready", "app1-green": "maint", "app2-blue": "ready", "app2-green": "maint"}},
+}
+"""A drain of app1 was killed after the first balancer, and before app1 knew of it."""
+
+
+def test_a_drain_that_was_killed_half_way_is_a_drain() -> None:
+    found = planned({"app1": host(runs(OLD)), "app2": host(runs(OLD))}, rotation=HALF)
+    assert found["drained"] == ["app1"]
+    assert not found["hosts"]["app2"]["redirect"]["drained"]
+    other = {"lb1": {"redirect": {"app1-blue": "maint", "app1-green": "drain"}}}
+    assert entry(runs(OLD), rotation=other)["drained"]
+    # One slot that drains beside another one that is ready is a switch, and no drain.
+    switch = {"lb1": {"redirect": {"app1-blue": "drain", "app1-green": "ready"}}}
+    assert not entry(runs(OLD), rotation=switch)["drained"]
+    assert not entry(runs(OLD), rotation={"lb1": {"api": HALF["lb1"]["redirect"]}})["drained"]
+
+
+def test_a_drain_that_was_killed_half_way_blocks_nobody_when_there_is_nothing_to_do() -> None:
+    found = planned({"app1": host(runs(NEW)), "app2": host(runs(OLD))}, rotation=HALF)
+    assert (found["drained"], found["stages"][0]["batches"]) == ([], [["app2"]])
+    # It is not settled again and again, since no rollout does settle it.
+    assert found["hosts"]["app1"]["redirect"]["state"] == "done"
+    assert not planned({"app1": host(runs(NEW))}, rotation=HALF, fleet={"redirect": NEW})["changes"]
 
 
 def test_a_host_that_an_interrupted_run_moved_goes_back_with_the_others() -> None:
