@@ -21,6 +21,8 @@ VERSION_HEADER = "x-deployment-version"
 _AT_ONCE = 4
 _LARGEST_ANSWER = 1024 * 1024
 _API_PATH = "/api/v1/openapi.json"
+_SILENCE = 10.0
+"""Seconds that a balancer may give no answer, as while it is restarted."""
 
 
 class ProbeError(Exception):
@@ -42,11 +44,13 @@ class Exchange:
     Attributes:
         milliseconds: from before the connection until the whole answer was there.
         certificate_ends: when the certificate that was shown ends, in seconds since the epoch; None: none was shown.
+        silent: nothing was answered. A certificate that is not believed is an answer.
     """
 
     response: Response
     milliseconds: float = 0.0
     certificate_ends: float | None = None
+    silent: bool = False
 
 
 @dataclass
@@ -188,6 +192,7 @@ def exchange(address: str, port: int, site: Site, context: ssl.SSLContext, timeo
         timeout: seconds.
     """
     began = time.monotonic()
+    silent = False
     connection = _Connection(address, port, site.name, context, timeout)
     try:
         connection.request(
@@ -201,13 +206,41 @@ def exchange(address: str, port: int, site: Site, context: ssl.SSLContext, timeo
         response = Response(answer.status, headers, content)
     except (OSError, http.client.HTTPException) as error:
         response = Response(error=f"{type(error).__name__}: {error}")
+        silent = isinstance(error, OSError) and not isinstance(error, ssl.SSLCertVerificationError)
     finally:
         connection.close()
-    return Exchange(response, 1000 * (time.monotonic() - began), connection.certificate_ends)
+    return Exchange(response, 1000 * (time.monotonic() - began), connection.certificate_ends, silent)
 
 
 Ask = Callable[[str, Site], Exchange]
 """Sends one request: address, site."""
+
+
+def patient(ask: Ask, clock: Callable[[], float] = time.monotonic, sleep: Callable[[float], None] = time.sleep) -> Ask:
+    """Return what asks again while nothing is answered: a restart of HAProxy is something that releases survive.
+
+    As rotation_watch, it waits for an answer, and gives up some seconds after the first silence, whichever balancer
+    and name that was of. So a balancer that is gone costs these seconds once.
+
+    Args:
+        ask: sends a request.
+        clock: seconds that only grow.
+        sleep: waits.
+    """
+    first: list[float] = []
+
+    def again(address: str, site: Site) -> Exchange:
+        while True:
+            began = clock()
+            came = ask(address, site)
+            if not came.silent:
+                return came
+            first.append(began)
+            if clock() >= first[0] + _SILENCE:
+                return came
+            sleep(0.2)
+
+    return again
 
 
 def probe(

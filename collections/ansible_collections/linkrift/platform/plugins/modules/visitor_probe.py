@@ -16,6 +16,8 @@ description:
     the API's description. So each balancer is asked for itself, whoever has an address that they share.
   - The certificate must be for the name, be valid now, and lead to an authority that is believed. Fails when an answer
     is not the right one.
+  - What gets no answer at all is asked again until 10 seconds after the first silence, as while HAProxy is restarted.
+    A certificate that is not believed is an answer.
 attributes:
   check_mode:
     description: Changes nothing anyway.
@@ -182,7 +184,7 @@ def ask(params: dict[str, Any], addresses: list[str]) -> list[visitors.Found]:
         addresses,
         max(params["requests"], 1),
         {service: list(allowed) for service, allowed in params["releases"].items()},
-        send,
+        visitors.patient(send),
     )
 
 

@@ -15,8 +15,18 @@ from typing import Any
 import pytest
 from ansible.module_utils.testing import patch_module_args
 
+from ansible_collections.linkrift.platform.plugins.module_utils import _visitor_probe
+from ansible_collections.linkrift.platform.plugins.module_utils._gate import Response
 from ansible_collections.linkrift.platform.plugins.module_utils._smoke import CANARY_TARGET
-from ansible_collections.linkrift.platform.plugins.module_utils._visitor_probe import ProbeError, is_here, trust
+from ansible_collections.linkrift.platform.plugins.module_utils._visitor_probe import (
+    Exchange,
+    ProbeError,
+    Site,
+    exchange,
+    is_here,
+    patient,
+    trust,
+)
 from ansible_collections.linkrift.platform.plugins.modules import visitor_probe as module
 from ansible_collections.linkrift.platform.tests.unit.certificate_fakes import make
 
@@ -40,6 +50,13 @@ class Balancer(ThreadingHTTPServer):
         self.description: str | None = '{"openapi": "3.1.0"}'
         self.releases = [NEW]
         self.asked = 0
+        self.refuse = 0
+
+    def verify_request(self, *_: Any) -> bool:
+        """Close some connections without a word."""
+        refused = self.refuse > 0
+        self.refuse -= refused
+        return not refused
 
     def handle_error(self, *_: Any) -> None:
         """A visitor that does not believe the certificate goes away: that is what is tested."""
@@ -167,8 +184,62 @@ def test_a_certificate_for_another_name(run: Run) -> None:
     assert "Hostname mismatch" in run(hosts=[{"name": "other.example.com", "service": "redirect"}])["msg"]
 
 
-def test_nobody_listens(run: Run, balancer: Balancer) -> None:
+def test_nobody_listens(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_visitor_probe, "_SILENCE", 0.3)
     assert "ConnectionRefusedError" in run(port=1)["msg"]
+
+
+def test_a_balancer_that_is_restarted_meanwhile_is_asked_again(run: Run, balancer: Balancer) -> None:
+    balancer.refuse = 3
+    result = run(requests=2)
+    assert not result.get("failed")
+    assert [site["asked"] for site in result["sites"]] == [2, 2]
+    assert balancer.refuse == 0
+
+
+class Clock:
+    """Time that passes while somebody waits; asking takes some, too."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+        self.asked: list[tuple[float, str]] = []
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+    def silent(self, address: str, site: Site) -> Exchange:
+        self.asked.append((self.now, address))
+        self.now += 1
+        return Exchange(Response(error="ConnectionRefusedError"), silent=True)
+
+
+def test_silence_is_waited_out_once_whatever_is_asked() -> None:
+    clock = Clock()
+    ask = patient(clock.silent, lambda: clock.now, clock.sleep)
+    site = Site("go.example.com", "redirect")
+    assert ask("192.0.2.10", site).silent
+    assert 108 < clock.asked[-1][0] < 110
+    tries = len(clock.asked)
+    # The next one is asked once: that was restart enough.
+    assert ask("192.0.2.11", site).silent
+    assert len(clock.asked) == tries + 1
+
+
+def test_what_is_answered_is_not_asked_again(balancer: Balancer, tmp_path: Path) -> None:
+    clock = Clock()
+    balancer.description = None
+    right = ("api.example.com", "ca.pem")
+    for name, authority in (right, ("api.example.com", "no.pem"), ("other.example.com", "ca.pem")):
+        context = trust([str(tmp_path / authority)])
+
+        def ask(address: str, site: Site, context: ssl.SSLContext = context) -> Exchange:
+            return exchange(address, balancer.server_port, site, context, 5)
+
+        before = clock.now
+        came = patient(ask, lambda: clock.now, clock.sleep)("127.0.0.1", Site(name, "api"))
+        assert not came.silent
+        assert (came.response.status == 503) is ((name, authority) == right)
+        assert clock.now == before
 
 
 def test_an_address_of_somebody_else_is_left_out(run: Run) -> None:
