@@ -172,9 +172,10 @@ class Operations:
         try:
             self._home.mkdir(mode=0o700, exist_ok=True)
             library = code.unpacked(archive, self._home / "code")
+            # Before there is a new one: a clock that was set back makes that one the oldest.
+            files.prune(directory)
             for _attempt in range(_ATTEMPTS):
                 path = files.create(directory, asked)
-                files.prune(directory)
                 done = self._run(self._command(operation, library, path), _START_DEADLINE)
                 if done.status == 0:
                     return path
@@ -222,7 +223,8 @@ class Operations:
             end = files.follow(path, self._sleep)
         except EndedError as error:
             msg = (
-                f"{operation.unit} was ended before it was done (its last step: {str(error) or 'none'}). "
+                f"{operation.unit} was ended before it was done (its last step: {str(error) or 'none'}), or could not "
+                f"write how it ended (see df {files.HOME.parent}). "
                 f"journalctl -u {operation.unit} has more; repeat this: it goes on from here"
             )
             raise WorkError(msg) from error

@@ -7,6 +7,7 @@ It lies in memory, in one directory for each content, and is compiled there once
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import shutil
@@ -65,6 +66,7 @@ def _prune(home: Path, used: Path) -> None:
     """Remove what was not used for long, such as the code of earlier versions, or what a killed run left."""
     oldest = time.time() - _UNUSED_FOR
     for path in home.iterdir():
-        if path != used and path.stat().st_mtime < oldest:
-            # Two may do this at once.
-            shutil.rmtree(path, ignore_errors=True)
+        # Two may do this at once.
+        with contextlib.suppress(FileNotFoundError):
+            if path != used and path.stat().st_mtime < oldest:
+                shutil.rmtree(path, ignore_errors=True)

@@ -38,7 +38,7 @@ class WorkError(Exception):
 
 
 class EndedError(Exception):
-    """Whoever did the work ended before it was done."""
+    """Whoever did the work ended, and did not say how: before it was done, or with no room for that."""
 
 
 Progress = Callable[[str], None]
@@ -98,8 +98,10 @@ def prune(directory: Path) -> None:
     """Remove the oldest step files. Who still reads one keeps it."""
     known = sorted(directory.glob("*.jsonl"), key=_changed)
     for path in known[:-_KEPT]:
-        if not _is_held(path):
-            path.unlink(missing_ok=True)
+        # Two may do this at once.
+        with contextlib.suppress(FileNotFoundError):
+            if not _is_held(path):
+                path.unlink()
 
 
 def running(directory: Path) -> Found | None:
@@ -156,11 +158,14 @@ class Writer:
     def __init__(self, stream: io.FileIO) -> None:
         self._stream = stream
         self._start = time.monotonic()
+        self._torn = False
 
     def step(self, name: str) -> float:
-        """Add a step that begins now; return the seconds since the beginning."""
+        """Add a step that begins now, if there is room; return the seconds since the beginning."""
         at = round(time.monotonic() - self._start, 3)
-        self._write({"at": at, "step": name})
+        # Only a record: to end the work in the middle, for want of one, would be worse.
+        with contextlib.suppress(OSError):
+            self._write({"at": at, "step": name})
         return at
 
     def finish(self, end: Mapping[str, Any]) -> float:
@@ -168,13 +173,22 @@ class Writer:
 
         Raises:
             TypeError, ValueError: that cannot be written as JSON. Then nothing is added.
+            OSError: there is no room for it.
         """
         at = round(time.monotonic() - self._start, 3)
         self._write({"at": at, **end})
         return at
 
     def _write(self, entry: Mapping[str, Any]) -> None:
-        self._stream.write(json.dumps(entry).encode() + b"\n")
+        left = json.dumps(entry).encode() + b"\n"
+        if self._torn:
+            # What was cut off must not take this line with it.
+            left = b"\n" + left
+        self._torn = True
+        while left:
+            # As much as there is room for, before that is an error.
+            left = left[self._stream.write(left) or 0 :]
+        self._torn = False
 
 
 @contextlib.contextmanager
@@ -194,7 +208,7 @@ def follow(path: Path, sleep: Callable[[float], None]) -> dict[str, Any]:
     """Wait for the end of an operation that has begun, and return its last line.
 
     Raises:
-        EndedError: it was killed.
+        EndedError: it was killed, or had no room to write how it ended.
         OSError: the file is gone.
     """
     with path.open("rb") as stream:
@@ -204,7 +218,11 @@ def follow(path: Path, sleep: Callable[[float], None]) -> dict[str, Any]:
             alive = _is_locked(stream.fileno())
             *lines, pending = (pending + stream.read()).split(b"\n")
             for line in lines:
-                entry: dict[str, Any] = json.loads(line)
+                try:
+                    entry: dict[str, Any] = json.loads(line)
+                except ValueError:
+                    # Cut off, as there was no room for it. What counts is written on a line of its own.
+                    continue
                 if "result" in entry or "failure" in entry:
                     return entry
                 last_step = entry.get("step", last_step)

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import os
 import socket
@@ -33,24 +34,34 @@ def main(path: str) -> int:
 
         try:
             result = work.perform(dict(asked.request), progress)
-            seconds = file.finish({"result": result})
+            when = _finish(file, {"result": result})
         except WorkError as error:
-            seconds = file.finish({"failure": {"msg": str(error), **error.details}})
-            _say(f"{seconds:.2f} s: failed: {error}", priority=4)
+            when = _finish(file, {"failure": {"msg": str(error), **error.details}})
+            _say(f"{when}: failed: {error}", priority=4)
             return 1
         except Exception as error:  # Whatever it is, who follows must learn of it.
             said = "".join(traceback.format_exception(error))
-            seconds = file.finish({"failure": {"msg": f"{type(error).__name__}: {error}", "exception": said}})
-            _say(f"{seconds:.2f} s: failed: {said}", priority=3)
+            when = _finish(file, {"failure": {"msg": f"{type(error).__name__}: {error}", "exception": said}})
+            _say(f"{when}: failed: {said}", priority=3)
             return 1
-        _say(f"{seconds:.2f} s: done: {result.get('msg', '')}")
+        _say(f"{when}: done: {result.get('msg', '')}")
     return 0
 
 
+def _finish(file: files.Writer, end: dict[str, Any]) -> str:
+    """Add how it ended, and return when that was, in words for the journal."""
+    try:
+        return f"{file.finish(end):.2f} s"
+    except OSError as error:
+        # That is no failure of the work. Who follows sees that this ended, and is sent to the journal.
+        return f"who follows cannot be told ({error})"
+
+
 def _say(text: str, priority: int = 6) -> None:
-    """Write lines into the journal."""
-    sys.stdout.write("".join(f"<{priority}>{line}\n" for line in text.splitlines()))
-    sys.stdout.flush()
+    """Write lines into the journal, if it takes them: the work does not end for want of a record."""
+    with contextlib.suppress(OSError):
+        sys.stdout.write("".join(f"<{priority}>{line}\n" for line in text.splitlines()))
+        sys.stdout.flush()
 
 
 def _tell_systemd(text: str) -> None:

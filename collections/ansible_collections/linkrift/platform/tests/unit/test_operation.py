@@ -5,18 +5,22 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import io
 import json
 import os
 import signal
 import socket
 import stat
 import subprocess
+import sys
 import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -24,7 +28,7 @@ import pytest
 from ansible_collections.linkrift.platform.plugins.module_utils import _operation, _operation_code, _operation_unit
 from ansible_collections.linkrift.platform.plugins.module_utils import _operation_file as files
 from ansible_collections.linkrift.platform.plugins.module_utils._operation import Operation, Operations
-from ansible_collections.linkrift.platform.plugins.module_utils._operation_file import Asked, WorkError
+from ansible_collections.linkrift.platform.plugins.module_utils._operation_file import Asked, EndedError, WorkError
 from ansible_collections.linkrift.platform.plugins.module_utils._systemd import Completed
 
 UTILS = Path(_operation.__file__).parent
@@ -381,6 +385,169 @@ def test_few_step_files_are_kept(tmp_path: Path) -> None:
         files.prune(tmp_path)
         # What is under way stays.
         assert sorted(tmp_path.iterdir()) == sorted([paths[0], *paths[2:]])
+
+
+def test_new_step_file_is_never_the_one_that_is_pruned(
+    tmp_path: Path, operations: Operations, ask: Ask, system: FakeSystemd
+) -> None:
+    """The clock was set back: all that is there seems to be newer."""
+    directory = tmp_path / "run/linkrift-op/thing"
+    directory.mkdir(parents=True)
+    later = time.time() + 10**6
+    for _number in range(12):
+        os.utime(files.create(directory, Asked("w", {}, "p", "b", "s", "i")), (later, later))
+    assert operations.carry_out(ask()).result["changed"]
+    # At the first attempt.
+    assert len([words for words in system.commands if words[0] == "systemd-run"]) == 1
+    assert len(step_files(tmp_path)) == 11
+
+
+def test_step_file_that_somebody_else_prunes_is_no_accident(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = Asked("w", {}, "p", "b", "s", "i")
+    for number in range(13):
+        os.utime(files.create(tmp_path, asked), (number, number))
+    real = files._is_held
+    gone: list[Path] = []
+
+    def beaten(path: Path) -> bool:
+        if not gone:
+            path.unlink()
+            gone.append(path)
+        return real(path)
+
+    monkeypatch.setattr(files, "_is_held", beaten)
+    files.prune(tmp_path)
+    assert gone
+    assert len(list(tmp_path.iterdir())) == 10
+
+
+def test_code_that_somebody_else_prunes_is_no_accident(
+    tmp_path: Path, archive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home = tmp_path / "code"
+    for name in ("old", "older"):
+        (home / name).mkdir(parents=True)
+        os.utime(home / name, (1, 1))
+    real = Path.iterdir
+
+    def beaten(path: Path) -> Iterator[Path]:
+        known = sorted(real(path))
+        if path == home:
+            (home / "old").rmdir()
+        return iter(known)
+
+    monkeypatch.setattr(Path, "iterdir", beaten)
+    library = _operation_code.unpacked(archive, home)
+    assert list(real(home)) == [library]
+
+
+class Full(io.FileIO):
+    """A file on a file system with little room."""
+
+    def __init__(self, path: Path, room: int) -> None:
+        super().__init__(path, "a")
+        self.room = room
+
+    def write(self, data: Any) -> int:
+        if not self.room:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        part = bytes(data)[: self.room]
+        self.room -= len(part)
+        return super().write(part)
+
+
+def end_of(path: Path) -> dict[str, Any]:
+    """Return how an operation ended that is not under way any more."""
+    return files.follow(path, lambda _seconds: None)
+
+
+@pytest.mark.parametrize("room", [0, 10])
+def test_step_without_room_ends_nothing_and_takes_no_result_along(tmp_path: Path, room: int) -> None:
+    path = files.create(tmp_path, Asked("w", {}, "p", "b", "s", "i"))
+    with Full(path, 10**6) as stream:
+        writer = files.Writer(stream)
+        writer.step("first")
+        stream.room = room
+        writer.step("cut off")
+        with pytest.raises(OSError, match="No space left"):
+            writer.finish({"result": {"changed": True}})
+        with pytest.raises(EndedError, match=r"^first$"):
+            end_of(path)
+        # Somebody made room.
+        stream.room = 10**6
+        writer.step("second")
+        with pytest.raises(EndedError, match=r"^second$"):
+            end_of(path)
+        writer.finish({"result": {"changed": True}})
+    assert end_of(path)["result"] == {"changed": True}
+
+
+def test_line_that_is_written_in_parts_is_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Full.write
+    monkeypatch.setattr(Full, "write", lambda self, data: real(self, bytes(data)[:7]))
+    path = files.create(tmp_path, Asked("w", {}, "p", "b", "s", "i"))
+    with Full(path, 10**6) as stream:
+        files.Writer(stream).finish({"result": {"changed": True}})
+    assert end_of(path)["result"] == {"changed": True}
+
+
+class Work:
+    """Work that goes on after each step."""
+
+    def __init__(self) -> None:
+        self.done: list[str] = []
+
+    def perform(self, _params: dict[str, Any], progress: files.Progress) -> dict[str, Any]:
+        for name in ("first", "second"):
+            progress(name)
+            self.done.append(name)
+        return {"changed": True, "msg": "all of it"}
+
+
+@pytest.fixture
+def in_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Work, Path]:
+    """Work that a unit does, in this process."""
+    work = Work()
+    monkeypatch.setattr(_operation_unit, "importlib", SimpleNamespace(import_module=lambda _name: work))
+    monkeypatch.delenv("NOTIFY_SOCKET", raising=False)
+    return work, files.create(tmp_path, Asked("w", {}, "p", "b", "s", "i"))
+
+
+def test_work_goes_on_without_room_and_the_journal_has_how_it_ended(
+    in_here: tuple[Work, Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    work, path = in_here
+
+    def refuse(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(files.Writer, "_write", refuse)
+    assert _operation_unit.main(str(path)) == 0
+    assert work.done == ["first", "second"]
+    assert capsys.readouterr().out.splitlines()[-1] == (
+        "<6>who follows cannot be told ([Errno 28] No space left on device): done: all of it"
+    )
+    with pytest.raises(EndedError):
+        end_of(path)
+
+
+def test_work_goes_on_without_a_journal(in_here: tuple[Work, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    work, path = in_here
+
+    class Broken:
+        def write(self, _text: str) -> None:
+            raise BrokenPipeError
+
+    monkeypatch.setattr(sys, "stdout", Broken())
+    assert _operation_unit.main(str(path)) == 0
+    assert work.done == ["first", "second"]
+    assert end_of(path)["result"]["changed"]
+
+
+def test_who_follows_is_told_of_the_journal_when_nothing_was_said(operations: Operations, ask: Ask) -> None:
+    said = r"step: first\), or could not write how it ended \(see df /run\)\. journalctl -u linkrift-op-thing"
+    with pytest.raises(WorkError, match=said):
+        operations.carry_out(ask(dies=True))
 
 
 @pytest.mark.parametrize("obstacle", ["archive", "user", "systemd", "systemd-run"])
