@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 _LOCK_SALT = 1486364155
 _POLL_SECONDS = 0.5
 _LONGEST_BACKOFF = 15.0
+_LOOK_SECONDS = 10.0
+"""For each statement of a look, which takes no longer than that on a server that is well."""
 
 _CREATE_TABLES = """
 CREATE TABLE IF NOT EXISTS public.schema_migrations (version bigint NOT NULL PRIMARY KEY, dirty boolean NOT NULL);
@@ -146,6 +148,29 @@ def connect(settings: Settings, *, read_only: bool = False) -> Iterator[extensio
         yield connection
     finally:
         connection.close()
+
+
+@contextmanager
+def looking(settings: Settings) -> Iterator[extensions.connection]:
+    """Connect for a look, which no lock of others holds up for long; close at the end.
+
+    Raises:
+        MigrationError: the server cannot be reached, refuses a statement or takes too long; without the password.
+    """
+    try:
+        with connect(settings, read_only=True) as connection:
+            rows_of(
+                connection,
+                "SELECT set_config('statement_timeout', %s, false), set_config('lock_timeout', %s, false)",
+                f"{_LOOK_SECONDS * 1000:.0f}",
+                f"{settings.lock_timeout * 1000:.0f}",
+            )
+            yield connection
+    except psycopg2.Error as error:
+        raise MigrationError(
+            f"database {settings.database} on {settings.host}:{settings.port} does not tell {settings.user} about "
+            "itself: " + _without_password(" ".join(str(error).split()) or type(error).__name__, settings)
+        ) from None
 
 
 def _without_password(text: str, settings: Settings) -> str:

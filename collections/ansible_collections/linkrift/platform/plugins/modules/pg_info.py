@@ -117,7 +117,7 @@ from ansible_collections.linkrift.platform.plugins.module_utils._migrate_files i
 from ansible_collections.linkrift.platform.plugins.module_utils._migrate_postgresql import (
     HAS_PSYCOPG2,
     Settings,
-    connect,
+    looking,
     read_state,
     rows_of,
 )
@@ -163,7 +163,7 @@ def look(params: dict[str, Any]) -> dict[str, Any]:
     """
     names = ("host", "port", "database", "user", "password", "sslmode")
     settings = Settings(**{name: params[name] for name in names}, sslrootcert=params["sslrootcert"] or "")
-    with connect(settings, read_only=True) as connection:
+    with looking(settings) as connection:
         state = read_state(connection)
         room = read_room(lambda query: rows_of(connection, query))
     return {
