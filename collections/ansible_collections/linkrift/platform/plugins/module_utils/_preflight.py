@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import os
 import platform
@@ -229,9 +230,12 @@ def check_backups(backups: Mapping[str, float], now: float) -> list[Finding]:
     """
     found = []
     for path, hours in backups.items():
-        times = [
-            (Path(directory) / name).lstat().st_mtime for directory, _dirs, names in os.walk(path) for name in names
-        ]
+        times = []
+        for directory, _dirs, names in os.walk(path):
+            for name in names:
+                # Whatever makes backups removes old ones meanwhile, and renames those that are done.
+                with contextlib.suppress(FileNotFoundError):
+                    times.append((Path(directory) / name).lstat().st_mtime)
         if not times:
             found.append(Finding("backups", ERROR, f"{path} has no backup: make one, and see what makes them"))
         elif now - max(times) > hours * 3600:

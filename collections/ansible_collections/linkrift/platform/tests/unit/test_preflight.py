@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -207,6 +207,21 @@ def test_the_module_returns_what_it_found(monkeypatch: pytest.MonkeyPatch) -> No
     assert ended["changed"] is False
     assert ended["figures"]["needed_mb"] == 10000000
     assert {"memory"} <= {each["check"] for each in ended["findings"] if each["severity"] == "error"}
+
+
+def test_a_backup_that_is_renamed_meanwhile_is_no_accident(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("partial", "done"):
+        (tmp_path / name).write_text("x")
+        os.utime(tmp_path / name, (1e6, 1e6))
+    real = os.walk
+
+    def walk(path: str) -> Iterator[tuple[str, list[str], list[str]]]:
+        for found in real(path):
+            (tmp_path / "partial").unlink()
+            yield found
+
+    monkeypatch.setattr(os, "walk", walk)
+    assert preflight.check_backups({str(tmp_path): 6}, 1e6) == []
 
 
 def test_backups_are_young_enough(tmp_path: Path) -> None:
