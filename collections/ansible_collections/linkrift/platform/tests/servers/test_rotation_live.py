@@ -193,15 +193,18 @@ async def test_drain_that_does_not_end_puts_the_old_rotation_back(balancer: Bala
 
 async def test_new_servers_that_die_while_old_ones_drain_bring_those_back(balancer: Balancer) -> None:
     for name in BLUE:
-        balancer.slots[name].delay = 4.0
+        balancer.slots[name].delay = 6.0
     async with balancer.load(rate=40, connections=4):
         await asyncio.sleep(0.3)
         switch = asyncio.create_task(run(balancer, TO_GREEN))
         await asyncio.to_thread(balancer.until, lambda: balancer.admins() == TO_GREEN)
+        start = time.monotonic()
         for name in ("app1-green", "app2-green"):
             await balancer.slots[name].stop()
         with pytest.raises(RotationError, match=r"redirect has no server left that answers") as failed:
             await switch
+        # Long before the slow requests end, which it waited for.
+        assert time.monotonic() - start < 4
     assert "The old rotation is back as it was" in str(failed.value)
     assert balancer.admins() == BLUE | {"app1-green": "maint", "app2-green": "maint"}
 
