@@ -73,6 +73,7 @@ class Supervisor:
         self._selector = selectors.DefaultSelector()
         self._all_ready = False
         self._stop_requested = False
+        self._stop_signalled = False
         self._kill_at: float | None = None
         self._exit_code = 0
 
@@ -115,6 +116,8 @@ class Supervisor:
                 key.fileobj.recv(4096)
             else:
                 self._read_ready_pipe(key.data)
+        if self._stop_signalled:
+            self._request_stop("draining")
         self._reap()
         now = time.monotonic()
         if self._stop_requested:
@@ -222,7 +225,8 @@ class Supervisor:
             process.ready_pipe = -1
 
     def _on_stop_signal(self, _number: int, _frame: object) -> None:
-        self._request_stop("draining")
+        # It may come in the middle of telling something else, which would then be told after the end.
+        self._stop_signalled = True
 
     def _request_stop(self, status: str) -> None:
         if not self._stop_requested:

@@ -55,8 +55,8 @@ def rollout_return(part: Mapping[str, Mapping[str, Any]], services: Mapping[str,
     found: dict[str, dict[str, Any]] = {}
     for service, entry in part.items():
         back = entry["back"]
-        # Where nothing was live, what the rollout began has nothing to make way for. What was there already goes back with
-        # the others only if an earlier run, which never came to its end, brought it there.
+        # Where nothing was live, what the rollout began has nothing to make way for. What was there already goes back
+        # with the others only if an earlier run, which never came to its end, brought it there.
         if back is None or (entry["state"] == "done" and back["slot"] == entry["live_slot"]):
             continue
         state = services[service]

@@ -53,7 +53,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 MARGIN = 60.0
-"""Seconds that a slot must have left before its timer stops it, besides a drain: more than a switch and its checks take."""
+"""Seconds that a slot must have left before its timer stops it, besides a drain: a switch and its checks take less."""
 
 
 def rollout_warm(

@@ -64,7 +64,7 @@ def rotation_joins(
                 continue
             other = other_slot(serving["slot"])
             before = servers.get(f"{host}-{other}")
-            # Visitors are on the other slot of a host that had a live one: a rollout has moved it meanwhile, or is about to.
+            # Visitors are on the other slot of a host that had a live one: a rollout has moved it, or is about to.
             if before == "ready" and not serving.get("new"):
                 continue
             wish = "drain" if before == "drain" or serving.get("drained") else "ready"
