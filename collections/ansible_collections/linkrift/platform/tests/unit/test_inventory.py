@@ -113,7 +113,7 @@ def test_the_filters_are_offered_by_name(plugin: Any) -> None:
     ],
 )
 def test_a_pattern_without_who_is_left_out(arguments: tuple[Any, ...], pattern: str) -> None:
-    assert staying.FilterModule().filters()["staying"]("app_hosts:lb", *arguments) == pattern  # type: ignore[operator]
+    assert staying.staying("app_hosts:lb", *arguments) == pattern
 
 
 def test_filters_load_without_what_reads_bundles() -> None:
