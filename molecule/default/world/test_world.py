@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import re
 from typing import Any, cast
 
 import pytest
@@ -12,8 +11,6 @@ import pytest
 from tools.testing.lab_hosts import APP_HOSTS, find_lab
 
 MASKED = ("econ", "eresp", "wretr", "wredis", "hrsp_5xx")
-LEFT_OUT = "app2"
-OTHERS = ("app1", "app3")
 
 
 @functools.cache
@@ -23,11 +20,6 @@ def results() -> dict[str, Any]:
 
 def seen(phase: str) -> dict[str, Any]:
     return cast("dict[str, Any]", results()[phase]["seen"])
-
-
-def said(phase: str, run: str) -> str:
-    """Return what a run said, as one line: Ansible breaks long ones."""
-    return " ".join(str(seen(phase)["runs"][run]["said"]).split())
 
 
 def answers(look: dict[str, Any], service: str) -> dict[str, str]:
@@ -82,16 +74,3 @@ def test_another_release_goes_live_after_it() -> None:
     for host, services in look["hosts"].items():
         assert services["redirect"]["running"] == [services["redirect"]["live"]], host
         assert services["redirect"]["cooling"] == []
-
-
-# --- A host that is left out ------------------------------------------------------------------------------------------
-
-
-def test_left_out_it_is_told_and_comes_back_with_the_next_deploy() -> None:
-    found = seen("left_out")
-    good = found["releases"]["good"]["id"]
-    assert answers(found["looks"]["without"], "redirect") == dict.fromkeys(OTHERS, good)
-    told = " ".join(re.findall(r'"findings": \[(.*?)\]', said("left_out", "status")))
-    assert LEFT_OUT in told, "status.yml does not tell of it"
-    assert answers(found["looks"]["again"], "redirect") == dict.fromkeys(APP_HOSTS, good)
-    assert found["looks"]["again"]["fleet"]["services"]["redirect"]["release"] == good
