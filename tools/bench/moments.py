@@ -15,12 +15,21 @@ CALLBACKS = Path(__file__).with_name("callbacks")
 
 @dataclass(frozen=True)
 class Result:
-    """What a task did on a host; `status` is ok, failed, skipped or unreachable, `at` seconds since the epoch."""
+    """What a task did on a host.
+
+    Attributes:
+        host: Its name.
+        status: ok, failed, skipped or unreachable.
+        changed: It changed something.
+        at: When it was through, in seconds since the epoch.
+        worked: Seconds from the first to the last of the steps that the module says it took there; None: it says none.
+    """
 
     host: str
     status: str
     changed: bool
     at: float
+    worked: float | None = None
 
 
 @dataclass
@@ -82,7 +91,7 @@ class Reader:
         if event["event"] == "task":
             self.tasks.append(Task(event["number"], event["name"], event["role"], event["at"]))
         elif 0 <= event["number"] < len(self.tasks):
-            result = Result(event["host"], event["status"], event["changed"], event["at"])
+            result = Result(event["host"], event["status"], event["changed"], event["at"], event.get("worked"))
             self.tasks[event["number"]].results.append(result)
 
 

@@ -162,7 +162,7 @@ def unnoticed(visit: Visit, what: str) -> None:
 
 def measure_rolling(bench: Bench, repeat: int) -> list[Result]:
     """Host after host: from the first change to the last one drained, and the switch of one host."""
-    seconds, switches = [], []
+    seconds, switches, work = [], [], []
     for number in range(repeat):
         say(f"host after host: {number + 1} of {repeat}")
         with Visitors(bench.lab) as visitors:
@@ -171,11 +171,14 @@ def measure_rolling(bench: Bench, repeat: int) -> list[Result]:
         began, ended = span(run.tasks, CANDIDATES, SWITCH)
         seconds.append(ended - began)
         switches += [task.seconds for task in named(run.tasks, SWITCH)]
+        work += [max(result.worked or 0.0 for result in task.results) for task in named(run.tasks, SWITCH)]
     hosts = len(bench.hosts)
     return [
         Result(f"rolling_{hosts}_hosts_seconds", median(seconds), "s", command=COMMAND),
         Result("switch_of_one_host_seconds", median(switches), "s", command=COMMAND),
         Result("switch_of_one_host_slowest_seconds", round(max(switches), 2), "s", command=COMMAND),
+        # What the balancers do of it: the rest is the way there and back.
+        Result("switch_of_one_host_on_balancers_seconds", median(work), "s", median(switches), COMMAND),
     ]
 
 

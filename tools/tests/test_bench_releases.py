@@ -63,6 +63,8 @@ PLAYBOOK = """
       when: false
     - name: Second
       ansible.builtin.command: sleep {{ pause }}
+    - name: In steps
+      stepping:
     - name: Third
       ansible.builtin.command: "false"
 """
@@ -72,6 +74,10 @@ PLAYBOOK = """
 def playbook(tmp_path: Path) -> str:
     path = tmp_path / "playbook.yml"
     path.write_text(PLAYBOOK)
+    # A module that says which steps it took.
+    module = tmp_path / "library" / "stepping"
+    module.parent.mkdir()
+    module.write_text("""#!/bin/sh\necho '{"steps": [{"at": 0.2}, {"at": 0.7}, {"at": "later"}, 1]}'\n""")
     return str(path)
 
 
@@ -82,9 +88,11 @@ def test_a_run_tells_when_each_task_was_at_work(playbook: str, tmp_path: Path) -
         ("First", [("localhost", "ok")]),
         ("Left out", [("localhost", "skipped")]),
         ("Second", [("localhost", "ok")]),
+        ("In steps", [("localhost", "ok")]),
         ("Third", [("localhost", "failed")]),
     ]
     assert 0.3 <= named(ended.tasks, "Second")[0].seconds < ended.seconds
+    assert [named(ended.tasks, name)[0].results[0].worked for name in ("Second", "In steps")] == [None, 0.7]
     with pytest.raises(LabToolError, match="the run ended with 2"):
         ended.fine("the run")
 

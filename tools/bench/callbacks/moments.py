@@ -47,6 +47,7 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # Ansible ships no ty
             host=result.host.get_name(),
             status=status,
             changed=bool(result.is_changed()),
+            worked=_worked(result.result.get("steps")),
         )
 
     def v2_playbook_on_task_start(self, task: Any, is_conditional: bool) -> None:
@@ -78,6 +79,12 @@ class CallbackModule(CallbackBase):  # type: ignore[misc]  # Ansible ships no ty
     def v2_runner_on_unreachable(self, result: Any) -> None:
         """A host was not there."""
         self._result(result, "unreachable")
+
+
+def _worked(steps: Any) -> float | None:
+    """Return when the last of a module's steps began, in seconds since it had begun to work on its host."""
+    begins = [step.get("at") for step in steps if isinstance(step, dict)] if isinstance(steps, list) else []
+    return max((float(at) for at in begins if isinstance(at, (int, float))), default=None)
 
 
 def _role(task: Any) -> str:
