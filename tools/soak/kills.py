@@ -17,6 +17,7 @@ from tools.bench.moments import Task
 from tools.bench.releases import set_faults
 from tools.bench.runs import Ended, Watch, at_task
 from tools.bench.visitors import Visitors
+from tools.lab import LabToolError
 from tools.soak.faults import KINDS
 from tools.soak.install import share
 from tools.soak.lab import FAST, Platform, bundles, sound
@@ -73,7 +74,7 @@ def prepare(platform: Platform, kind: str, log: str) -> Movement:
 
 
 def run(platform: Platform, rounds: Rounds, kind: str, tasks: range, seed: int, rate: float) -> None:
-    """Run a round for each of the tasks, and print the table.
+    """Run a round for each of the tasks, all of them whichever failed, and print the table.
 
     Args:
         platform: Where.
@@ -94,10 +95,12 @@ def run(platform: Platform, rounds: Rounds, kind: str, tasks: range, seed: int, 
         numbers = [number for number in tasks if number < len(reference.tasks)]
         names = [f"task {number:03d}" for number in numbers]
         say(f"{len(reference.tasks)} tasks in {reference.seconds:.0f} s, killed at {len(numbers)}; --seed {seed}")
-        rounds.go(names, lambda name: kill(platform, kind, name, reference.tasks, seed, rate))
+        rounds.go(names, lambda name: kill(platform, kind, name, reference.tasks, seed, rate), patient=True)
     finally:
         set_faults(platform.lab, platform.hosts, "{}")
-    print(table([{f"{kind} killed at": name, **rounds.done[name]} for name in names]))
+    print(table([{f"{kind} killed at": name, **rounds.done[name]} for name in names if name in rounds.done]))
+    if rounds.failed:
+        raise LabToolError(f"not as it should be: {'; '.join(rounds.failed)}")
 
 
 def delay(task: Task, seed: int) -> float:
