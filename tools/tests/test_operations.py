@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,85 +9,12 @@ from typing import Any
 import pytest
 import yaml
 
-ROOT = Path(__file__).parents[2]
+from tools.lab import ROOT
+from tools.testing.ansible_site import DOWN, Site, role
+
 ROLES = ROOT / "collections/ansible_collections/linkrift/platform/roles"
-# Nobody listens there.
-DOWN = {"ansible_connection": "ssh", "ansible_host": "127.0.0.1", "ansible_port": 1}
 # A balancer is lost as soon as somebody has looked at it.
-LOST = DOWN | {"ansible_connection": "{{ hostvars.app1.__drain_rotation is defined | ternary('ssh', 'local') }}"}
-BACKENDS = """backend linkrift_api
-  server app1-blue 198.51.100.1:8080 weight 1
-"""
-
-
-def role(name: str, entry: str = "main", **variables: Any) -> dict[str, Any]:
-    """A task that includes a role as a rollout does."""
-    return {
-        "ansible.builtin.include_role": {
-            "name": f"linkrift.platform.{name}",
-            "tasks_from": entry,
-            "rolespec_validate": False,
-        },
-        "vars": variables,
-    }
-
-
-def say(text: str) -> dict[str, Any]:
-    """A task that only says something."""
-    return {"ansible.builtin.debug": {"msg": f"SAID {text}"}}
-
-
-class Site:
-    """Balancers and two application hosts, all of them this machine unless they are down."""
-
-    def __init__(self, root: Path) -> None:
-        """Have both balancers up, and no HAProxy."""
-        self.root = root
-        self.balancers: dict[str, dict[str, Any]] = {"lb1": {}, "lb2": {}}
-        (root / "backends.cfg").write_text(BACKENDS)
-
-    def run(self, *tasks: dict[str, Any], hosts: str = "app1") -> tuple[int, str]:
-        """Run them in a block; return the play's status and what it said, in one line."""
-        children = {
-            "balancers": {"hosts": self.balancers},
-            "app_hosts": {"hosts": {"app1": {}, "app2": {}}},
-        }
-        everywhere = {"ansible_connection": "local", "ansible_python_interpreter": sys.executable}
-        nobody = {"admin_socket": str(self.root / "none"), "master_socket": "", "path": str(self.root / "backends.cfg")}
-        play = {
-            "hosts": hosts,
-            "gather_facts": False,
-            "any_errors_fatal": hosts != "app1",
-            "module_defaults": {"linkrift.platform.rotation_info": nobody},
-            "tasks": [
-                {
-                    "block": [*tasks, say("went on with {{ inventory_hostname }}")],
-                    "rescue": [say("undone")],
-                    "always": [say("freed")],
-                }
-            ],
-        }
-        (self.root / "inventory.yml").write_text(yaml.safe_dump({"all": {"children": children, "vars": everywhere}}))
-        (self.root / "play.yml").write_text(yaml.safe_dump([play]))
-        done = subprocess.run(
-            [Path(sys.executable).with_name("ansible-playbook"), "-i", "inventory.yml", "play.yml"],
-            cwd=self.root,
-            env={
-                **{name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")},
-                "ANSIBLE_COLLECTIONS_PATH": str(ROOT / "collections"),
-                "ANSIBLE_HOME": str(self.root / "home"),
-                "ANSIBLE_NOCOLOR": "1",
-                "ANSIBLE_SSH_RETRIES": "0",
-                "LC_ALL": "C.UTF-8",
-            },
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-        return done.returncode, " ".join(done.stdout.split())
+LOST = {**DOWN, "ansible_connection": "{{ hostvars.app1.__drain_rotation is defined | ternary('ssh', 'local') }}"}
 
 
 @pytest.fixture
@@ -160,7 +84,7 @@ def tasks_of(name: str) -> Iterator[dict[str, Any]]:
             yield from task.get("block", [task])
 
 
-@pytest.mark.parametrize("name", ["drain", "patch"])
+@pytest.mark.parametrize("name", ["drain", "patch", "join"])
 def test_what_asks_a_balancer_does_not_lose_the_host_for_it(name: str) -> None:
     asks = [
         task for task in tasks_of(name) if {"linkrift.platform.rotation_info", "linkrift.platform.rotation"} & set(task)
@@ -189,7 +113,10 @@ def test_every_way_to_the_rotation_ends_where_a_balancer_was_lost() -> None:
 
 # What needs no root: it runs on the control node, or becomes root by itself.
 HARMLESS = {
-    *(f"ansible.builtin.{module}" for module in ("assert", "debug", "set_fact", "set_stats", "stat", "known_hosts")),
+    *(
+        f"ansible.builtin.{module}"
+        for module in ("assert", "debug", "set_fact", "set_stats", "stat", "known_hosts", "raw")
+    ),
     "linkrift.platform.cloudflare_networks_info",
 }
 LOCK = "linkrift.platform.fleet_lock"
