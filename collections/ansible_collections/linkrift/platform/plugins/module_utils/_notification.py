@@ -48,8 +48,8 @@ def compose(event: str, about: Mapping[str, Any], where: str = "") -> dict[str, 
     Args:
         event: One of `EVENTS`.
         about: The rollout, as far as it is known: a report of filter rollout_report, or the part of it that there is
-            (`id`, `purpose`, `by`, `releases`, `hosts`, `seconds`, `result`, `visitors`), `why` it failed, and where
-            its `report` is.
+            (`id`, `purpose`, `by`, `releases`, `hosts`, `seconds`, `result`, `visitors`), `why` it failed or was
+            refused (its `result` then), hosts that were `left_out`, and where its `report` is.
         where: Name of the installation.
     """
     text = _plain(f"{where}: {_sentence(event, about)}" if where else _sentence(event, about), _TEXT)
@@ -73,8 +73,10 @@ def _sentence(event: str, about: Mapping[str, Any]) -> str:
         return _joined(f"{purpose} has begun", releases)
     if event == "success":
         return _joined(f"{purpose} is done{after}", releases)
-    undone = about.get("result") == "undone"
-    outcome = f"was undone{after}, and every host is as it was" if undone else f"has failed{after}"
+    outcome = {
+        "undone": f"was undone{after}, and every host is as it was",
+        "refused": "was refused, and nothing was begun",
+    }.get(str(about.get("result")), f"has failed{after}")
     return _joined(f"{purpose} {outcome}", str(about.get("why") or ""), releases)
 
 
@@ -97,6 +99,7 @@ def _facts(about: Mapping[str, Any]) -> dict[str, str]:
         "Run": str(about.get("id") or ""),
         "By": str(about.get("by") or ""),
         "Hosts": ", ".join(map(str, hosts)) if len(hosts) <= 5 else f"{len(hosts)} hosts",
+        "Left out": "; ".join(map(str, about.get("left_out") or [])),
         "Visitors meanwhile": _visitors((about.get("visitors") or {}).get("during") or {}),
         "Report": str(about.get("report") or ""),
     }

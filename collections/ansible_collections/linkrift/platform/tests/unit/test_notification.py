@@ -52,6 +52,11 @@ SECRET = "/services/T0/B0/very-secret"
             {"purpose": "deploy", "result": "undone", "seconds": 4, "why": "app2: no answer"},
             "deploy was undone after 4 s, and every host is as it was: app2: no answer",
         ),
+        (
+            "failure",
+            {"purpose": "deploy", "result": "refused", "why": "app2: no room", "releases": {"api": NEW}},
+            f"deploy was refused, and nothing was begun: app2: no room: api {NEW}",
+        ),
         ("failure", {"purpose": "rollback", "result": "failed"}, "rollback has failed"),
         ("failure", {"hosts": None, "visitors": None, "releases": None}, "rollout has failed"),
     ],
@@ -74,6 +79,8 @@ def test_the_fields() -> None:
     }
     [attachment] = compose("success", {"hosts": list("abcdef")})["attachments"]
     assert attachment["fields"][0]["value"] == "6 hosts"
+    [attachment] = compose("start", {"left_out": ["app2, which cannot be reached", "lb2"]})["attachments"]
+    assert attachment["fields"] == [{"title": "Left out", "value": "app2, which cannot be reached; lb2", "short": True}]
     assert compose("failure", {})["attachments"] == []
 
 

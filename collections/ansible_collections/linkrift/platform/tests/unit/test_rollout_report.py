@@ -251,7 +251,7 @@ def test_the_page_says_what_the_report_says() -> None:
     assert "failed: not ready" in words
     assert "app1redirectrotationgreen+8.0 s0.4 s" in words
     words = " ".join(page(RUNS[3])[1].text.split())
-    assert "Left out on purposestabilisation" in words
+    assert "Left outstabilisation" in words
     assert "No host was touched." in words
 
 

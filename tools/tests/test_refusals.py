@@ -1,0 +1,196 @@
+"""A rollout that is refused tells who wants to know; a host that is down keeps nobody from going back."""
+
+from __future__ import annotations
+
+import http.server
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from tools.lab import ROOT
+from tools.testing.ansible_site import DOWN, Site
+
+RELEASE = "1.4.0+3f9c2a71b0de"
+ANOTHERS = {
+    "format": 1,
+    "id": "20260101T000000Z-bbbbbb",
+    "purpose": "patch",
+    "by": "bob@other",
+    "control": {},
+    "since": "2026-01-01T00:00:00Z",
+    "until": "2999-01-01T00:00:00Z",
+}
+HELD = (
+    "lb1: the fleet is being changed: patch 20260101T000000Z-bbbbbb by bob@other, since 2026-01-01T00:00:00Z,"
+    " until 2999-01-01T00:00:00Z"
+)
+
+
+class Channel:
+    """Takes messages."""
+
+    def __init__(self) -> None:
+        channel = self
+        self.got: list[dict[str, Any]] = []
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                channel.got.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+                self.send_response(200)
+                self.end_headers()
+
+            def log_message(self, *_words: Any) -> None:
+                pass
+
+        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}/"
+        threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+
+
+@pytest.fixture
+def channel() -> Iterator[Channel]:
+    made = Channel()
+    yield made
+    made.server.shutdown()
+    made.server.server_close()
+
+
+@pytest.fixture
+def silent() -> Iterator[int]:
+    """The port of somebody who takes connections, and says nothing."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+@pytest.fixture
+def site(tmp_path: Path, channel: Channel) -> Site:
+    made = Site(tmp_path)
+    made.groups = {f"{service}_hosts": ["app1", "app2"] for service in ("api", "redirect", "worker")}
+    made.variables = {
+        "ansible_become": False,
+        "linkrift_notifications": [{"url": channel.url}],
+        "awx_user_name": "alice",
+    }
+    made.defaults["linkrift.platform.fleet_lock"] = {"path": f"{tmp_path}/{{{{ item }}}}.lease"}
+    return made
+
+
+def roll_out(site: Site, **variables: object) -> tuple[int, str]:
+    """Run role rollout as its playbooks do."""
+    play = {
+        "hosts": "app_hosts:balancers",
+        "gather_facts": False,
+        "module_defaults": site.defaults,
+        "roles": [{"role": "linkrift.platform.rollout", "vars": {"rollout_source": str(site.root), **variables}}],
+    }
+    path = site.root / "play.yml"
+    path.write_text(yaml.safe_dump([play]))
+    return site.run_playbook(path)
+
+
+def test_a_fleet_that_somebody_else_has_is_told_of(site: Site, channel: Channel) -> None:
+    (site.root / "lb1.lease").write_text(json.dumps(ANOTHERS))
+    status, output = roll_out(site, rollout_purpose="rollback")
+    assert status == 2, output
+    assert HELD in output
+    [message] = channel.got
+    assert message["text"].startswith(f"rollback was refused, and nothing was begun: {HELD}")
+    fields = {field["title"]: field["value"] for field in message["attachments"][0]["fields"]}
+    assert fields["By"].startswith("alice@")
+    # A dry run tells nobody.
+    site.options = ["--check"]
+    status, output = roll_out(site, rollout_purpose="rollback")
+    assert status == 2, output
+    assert HELD in output
+    assert len(channel.got) == 1
+
+
+def test_what_the_hosts_cannot_take_is_told_of(site: Site, channel: Channel, silent: int) -> None:
+    site.hosts["app2"] = DOWN
+    # It keeps the refusal from nobody.
+    hangs = {"url": f"http://127.0.0.1:{silent}/secret"}
+    site.variables["linkrift_notifications"] = [hangs, {"url": channel.url}]
+    status, output = roll_out(site, rollout_release=RELEASE, notify_timeout=2)
+    assert status == 2, output
+    assert "Nothing was begun. Mend this first:" in output
+    assert "127.0.0.1 was not told of this failure: no answer within 2 s" in output
+    [message] = channel.got
+    assert message["text"].startswith("deploy was refused, and nothing was begun: app1: error: ")
+    assert "app2: error: " in message["text"]
+    assert "leave it out with -e without=app2" in message["text"]
+    assert message["text"].endswith(f": api, redirect, worker {RELEASE}")
+    assert not (site.root / "lb1.lease").exists()
+
+
+def test_what_is_not_begun_needs_nobody_who_hears_of_it(site: Site) -> None:
+    (site.root / "lb1.lease").write_text(json.dumps(ANOTHERS))
+    site.variables["linkrift_notifications"] = "{{ 1 / 0 }}"
+    status, output = roll_out(site, rollout_purpose="rollback")
+    assert status == 2, output
+    assert "Nobody was told of this failure" in output
+    assert output.count(HELD) > 1, "the refusal is the last word"
+
+
+def test_without_balancers_nobody_goes_back(site: Site) -> None:
+    status, output = roll_out(site, rollout_purpose="emergency", rollout_balancers=[])
+    assert status == 2, output
+    assert "None of the balancers (lb1, lb2) can be reached: bring one back" in output
+
+
+# -- emergency_rollback.yml --------------------------------------------------------------------------------------------
+
+EMERGENCY = ROOT / "playbooks/emergency_rollback.yml"
+PLAYED = [
+    {
+        "ansible.builtin.debug": {
+            "msg": "SAID {{ ansible_play_hosts_all | sort | join(',') }} without {{ rollout_away | join(',') }}."
+        },
+        "run_once": True,
+    }
+]
+
+
+def test_what_is_down_is_left_out(site: Site, silent: int) -> None:
+    site.replace({"rollout": PLAYED})
+    site.hosts["app2"] = DOWN
+    # It is hung: it takes connections, and says nothing.
+    site.balancers["lb1"] = {**DOWN, "ansible_port": silent}
+    site.options = ["-e", "reach=1"]
+    status, output = site.run_playbook(EMERGENCY)
+    assert status == 0, output
+    assert "SAID app1,lb2 without app2,lb1." in output
+    # What the operator leaves out is not asked.
+    site.options = ["-e", "reach=1", "-e", "without=app2"]
+    status, output = site.run_playbook(EMERGENCY)
+    assert status == 0, output
+    assert "SAID app1,lb2 without lb1." in output
+
+
+def test_where_all_are_down_the_role_says_so(site: Site) -> None:
+    site.replace({"rollout": PLAYED})
+    site.hosts = dict.fromkeys(site.hosts, DOWN)
+    site.balancers = dict.fromkeys(site.balancers, DOWN)
+    status, output = site.run_playbook(EMERGENCY)
+    assert status == 0, output
+    assert "SAID app1,app2,lb1,lb2 without app1,app2,lb1,lb2." in output
+
+
+def test_a_service_without_a_host_is_refused(site: Site, channel: Channel) -> None:
+    site.hosts["app2"] = DOWN
+    site.groups["worker_hosts"] = ["app2"]
+    status, output = site.run_playbook(EMERGENCY)
+    assert status == 2, output
+    words = (
+        "No host of worker can be reached: bring one back, or go on with the others, such as -e services=api,redirect"
+    )
+    assert words in output
+    [message] = channel.got
+    assert message["text"].startswith(f"emergency was refused, and nothing was begun: Nothing was begun. {words}")
+    fields = {field["title"]: field["value"] for field in message["attachments"][0]["fields"]}
+    assert fields["Left out"] == "app2, which cannot be reached"
