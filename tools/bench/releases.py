@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 import statistics
 import subprocess
@@ -35,6 +37,11 @@ UNDONE = "Note what the fleet runs again"
 REST_SECONDS = 5.0
 GATE_SECONDS = 8
 AT_ONCE = {"stabilisation": 0, "rollout_watch": 0}
+# Bad releases that are put out by us and by the plain script: by name, what they do.
+BAD: Mapping[str, Mapping[str, object]] = {
+    "answers_500": {"fault": "answers_500"},
+    "never_ready": {"fault": "slow_start", "seconds": 600.0},
+}
 SATURATED_CONNECTIONS = 32
 
 
@@ -61,7 +68,7 @@ class Bench:
     """The lab with its releases."""
 
     def __init__(self, lab: Lab) -> None:
-        """Build the releases: two good ones to move between, two that no host has yet, a bad one."""
+        """Build the releases: two good ones to move between, two that no host has yet, bad ones."""
         say("releases to move between")
         directory = PLACE / "bundles"
         for left in (directory, PLACE / "logs"):
@@ -70,6 +77,7 @@ class Bench:
         self.pair = [build(directory, f"1.0.{number}", "--good") for number in (1, 2)]
         self.ours, self.plain = (build(directory, f"1.0.{number}", "--good") for number in (3, 4))
         self.faulty = build(directory, "1.0.5")
+        self.bad = {name: build(directory, f"1.0.{number}") for number, name in enumerate(BAD, start=6)}
         self.hosts = lab_hosts(lab.directory).of("redirect_hosts")
         self._published: set[str] = set()
         self._runs = 0
@@ -119,6 +127,7 @@ def measure(lab: Lab, repeat: int) -> list[Result]:
         *measure_saturated(bench),
         *measure_size(bench.deploy(bench.turn(), batch=1, warm=0), bench.hosts),
         *measure_plain(bench, ours),
+        *(result for name in BAD for result in measure_bad(bench, name)),
     ]
 
 
@@ -288,16 +297,13 @@ def measure_growth(lab: Lab) -> list[Result]:
 def measure_plain(bench: Bench, ours: Figures) -> list[Result]:
     """A plain script does what the first deploy did: its time and its visitors beside ours."""
     say("the same by a plain script")
-    known = lab_hosts(bench.lab.directory)
-    places = [f"{host}={known.addresses[host][0]}" for host in bench.hosts]
-    config = str(bench.lab.directory / "ssh_config")
     before = look(bench.lab)
     with Visitors(bench.lab) as visitors:
         began = time.time()
-        script([str(PLAIN), config, bench.plain.path, bench.plain.id, *places])
+        plain(bench, PLAIN, bench.plain.path, bench.plain.id)
         seconds = time.time() - began
     hidden = masked(before, look(bench.lab))
-    script([str(PLAIN_UNDO), config, *places])
+    plain(bench, PLAIN_UNDO)
     theirs = visitors.seen()
     return [
         Result("deploy_vs_plain_script_seconds", round(ours.run.seconds, 1), "s", round(seconds, 1), COMMAND),
@@ -320,19 +326,86 @@ def measure_plain(bench: Bench, ours: Figures) -> list[Result]:
     ]
 
 
+def measure_bad(bench: Bench, name: str) -> list[Result]:
+    """A bad release, put out by us and by the plain script: who notices, and how long until everything is as it was.
+
+    The script's own undoing begins the moment it ends: as if somebody had watched, and known what to do.
+    """
+    say(f"a bad release ({name}), and the same by a plain script")
+    bundle = bench.bad[name]
+    wish = {"release": bundle.path, "services": "redirect", "batch": 1, "rollout_gate_deadline": GATE_SECONDS}
+    set_faults(bench.lab, bench.hosts, json.dumps({"redirect": BAD[name]}))
+    try:
+        with Visitors(bench.lab) as visitors:
+            run = bench.run("deploy", {**wish, **AT_ONCE})
+        if run.rc == 0:
+            raise LabToolError(f"a release that is bad ({name}) was taken live")
+        unnoticed(visitors.seen(), f"a bad release ({name})")
+        with Visitors(bench.lab) as others:
+            began = time.time()
+            try:
+                plain(bench, PLAIN, bundle.path, bundle.id, good=False)
+            finally:
+                plain(bench, PLAIN_UNDO)
+            seconds = time.time() - began
+    finally:
+        set_faults(bench.lab, bench.hosts, "{}")
+    return bad_results(name, Figures(run, visitors.seen()), others.seen(), seconds)
+
+
+def bad_results(name: str, ours: Figures, theirs: Visit, seconds: float) -> list[Result]:
+    """Return the figures of a bad release: ours, and those of the script, which took so many seconds."""
+    undone = named(ours.run.tasks, UNDONE)[-1].ended - ours.run.began
+    return [
+        Result(f"bad_{name}_vs_plain_script_failed", ours.visit.failed, "requests", theirs.failed, COMMAND),
+        Result(f"bad_{name}_vs_plain_script_undone_seconds", round(undone, 1), "s", round(seconds, 1), COMMAND),
+    ]
+
+
 def masked(before: Look, after: Look) -> int:
     """Return how many retries, redispatches and errors the balancers counted between two looks."""
     return (after.counters() - before.counters()).total()
 
 
-def script(command: Sequence[str]) -> None:
-    """Run a script.
+def plain(bench: Bench, path: Path, *words: str, good: bool = True) -> None:
+    """Run a plain script over all redirect hosts.
+
+    Args:
+        bench: Where.
+        path: The script.
+        words: What it takes between the hosts' settings and their names.
+        good: What it does is to succeed. Otherwise it may fail, and waits no longer than our gate.
 
     Raises:
         LabToolError: It fails.
     """
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL)
-    if done.returncode:
+    known = lab_hosts(bench.lab.directory)
+    places = [f"{host}={known.addresses[host][0]}" for host in bench.hosts]
+    command = [str(path), str(bench.lab.directory / "ssh_config"), *words, *places]
+    script(command, good=good)
+
+
+def script(command: Sequence[str], *, good: bool = True) -> None:
+    """Run a script.
+
+    Args:
+        command: Its words.
+        good: It is to succeed; otherwise it may fail, and has the patience of our gate.
+
+    Raises:
+        LabToolError: It fails.
+    """
+    patience = {} if good else {"PATIENCE": str(GATE_SECONDS)}
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env={**os.environ, **patience},
+        capture_output=True,
+        text=True,
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+    if good and done.returncode:
         raise LabToolError(f"{command[0]} ended with {done.returncode}:\n{done.stdout}\n{done.stderr}"[-3000:])
 
 

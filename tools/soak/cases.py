@@ -62,6 +62,11 @@ class Case:
     alongside: Mapping[str, str] = field(default_factory=dict)
 
 
+# An upgrade without a newer package: the same files are unpacked, and the same scripts run. Debian's reload it.
+UPGRADE = (
+    "sudo DEBIAN_FRONTEND=noninteractive apt-get -qq -o Dpkg::Options::=--force-confold -o DPkg::Lock::Timeout=60"
+    " install --reinstall haproxy"
+)
 SHORT: Mapping[str, object] = {"rollout_gate_deadline": 8}
 WATCHED: Mapping[str, object] = {"stabilisation": 12}
 
@@ -146,6 +151,20 @@ CASES: Sequence[Case] = (
         fails=False,
         restarted=True,
         during={SWITCH: Act(BALANCERS, "sudo systemctl reload haproxy")},
+    ),
+    Case(
+        "HAProxy is upgraded while candidates start",
+        bundle="good",
+        fails=False,
+        restarted=True,
+        during={CANDIDATES: Act(BALANCERS, UPGRADE)},
+    ),
+    Case(
+        "HAProxy is upgraded in the switch",
+        bundle="good",
+        fails=False,
+        restarted=True,
+        during={SWITCH: Act(BALANCERS, UPGRADE)},
     ),
     # Its restart closes what is open: that is what visitors may notice, and nothing else.
     Case(

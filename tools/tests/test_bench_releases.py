@@ -18,6 +18,7 @@ from tools.bench.moments import Reader, Result, Task, named, span
 from tools.bench.runs import Ended, at_task, operate
 from tools.bench.visitors import Sample, Visit, parse_samples
 from tools.lab import ROOT, LabToolError
+from tools.testing.faulty.switchable_faults import read_fault
 
 # --- Moments ----------------------------------------------------------------------------------------------------------
 
@@ -217,6 +218,33 @@ def test_what_is_hidden_from_visitors_is_counted() -> None:
 def test_undoing_is_timed_from_the_gates_deadline() -> None:
     tasks = [task(0, releases.CANDIDATES, 100, 110), task(1, releases.UNDONE, 111, 112.5)]
     assert releases.after_deadline(tasks) == 112.5 - (100 + releases.GATE_SECONDS)
+
+
+def test_a_bad_release_is_timed_until_it_is_undone() -> None:
+    run = Ended(2, "", 90, 130, [task(0, releases.CANDIDATES, 100, 110), task(1, releases.UNDONE, 111, 112.5)])
+    ours, theirs = (Visit({"requests": 100, "failed": failed}, []) for failed in (0, 7))
+    figures = releases.bad_results("x", releases.Figures(run, ours), theirs, 31.04)
+    assert [(result.name, result.value, result.baseline) for result in figures] == [
+        ("bad_x_vs_plain_script_failed", 0, 7),
+        ("bad_x_vs_plain_script_undone_seconds", 22.5, 31.0),
+    ]
+
+
+@pytest.mark.parametrize("name", releases.BAD)
+def test_what_is_bad_is_what_the_faulty_release_knows(name: str, tmp_path: Path) -> None:
+    file = tmp_path / "faults.json"
+    file.write_text(json.dumps({"redirect": releases.BAD[name]}))
+    assert read_fault("redirect", file).name
+
+
+def test_a_script_that_may_fail_has_our_gates_patience(tmp_path: Path) -> None:
+    script = tmp_path / "script"
+    script.write_text(f'#!/bin/sh\necho "$PATIENCE" > {tmp_path}/seen\nexit 1\n')
+    script.chmod(0o700)
+    releases.script([str(script)], good=False)
+    assert (tmp_path / "seen").read_text() == f"{releases.GATE_SECONDS}\n"
+    with pytest.raises(LabToolError, match="ended with 1"):
+        releases.script([str(script)])
 
 
 def test_what_hosts_take_is_counted_without_what_is_skipped_and_without_others() -> None:
