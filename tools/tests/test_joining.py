@@ -113,19 +113,3 @@ def test_one_that_answers_and_cannot_do_it_is_a_failure_of_all_hosts(site: Joini
     assert "lb1: no check passed" in output
     assert site.told() == ["lb1 ['app1']"], "and the next one is not told"
     assert "SAID went on" not in output
-
-
-def test_a_record_that_cannot_be_read_is_a_failure_of_all_hosts(site: Joining) -> None:
-    (site.root / "lb2.json").write_text("{")
-    _status, output = site.run(*EVERYTHING, hosts="app_hosts")
-    assert output.count("SAID undone") == 2
-    assert f"lb2: {site.root}/lb2.json" in output
-    assert "SAID went on" not in output
-    assert site.told() == []
-
-
-def test_a_platform_without_balancers_has_nobody_to_ask(site: Joining) -> None:
-    site.balancers = {}
-    status, output = site.run(*EVERYTHING, hosts="app_hosts")
-    assert status == 0, output
-    assert "SAID records 0 lost" in output
