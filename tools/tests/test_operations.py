@@ -84,7 +84,7 @@ def tasks_of(name: str) -> Iterator[dict[str, Any]]:
             yield from task.get("block", [task])
 
 
-@pytest.mark.parametrize("name", ["drain", "patch", "join"])
+@pytest.mark.parametrize("name", ["drain", "patch", "join", "uninstall"])
 def test_what_asks_a_balancer_does_not_lose_the_host_for_it(name: str) -> None:
     asks = [
         task for task in tasks_of(name) if {"linkrift.platform.rotation_info", "linkrift.platform.rotation"} & set(task)
