@@ -41,13 +41,15 @@ class Platform(BaseHTTPRequestHandler):
         code = self.path[1:]
         if self.path == other_visitors.PAGE:
             self.answer(200, {"items": ["x" * 1000] * 200})
+        elif code == other_visitors.CANARY:
+            self.answer(302, target="https://example.org/")
         elif code in self.links:
             self.answer(302, target=self.links[code])
         else:
             self.answer(404)
 
     def do_HEAD(self) -> None:
-        self.answer(404)
+        self.answer(302, target="https://example.org/")
 
     def do_POST(self) -> None:
         asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -96,7 +98,7 @@ def connect_to(port: int) -> object:
 
 def come(visitors: Visitors, kind: str) -> dict[str, object]:
     if kind == "head":
-        visitors.kept("head", "HEAD", lambda: "nobody-made-this", 404)
+        visitors.kept("head", "HEAD", lambda: other_visitors.CANARY, 302)
     elif kind == "follow":
         visitors.kept("follow", "GET", lambda: "known", 302, "https://example.org/known")
     else:

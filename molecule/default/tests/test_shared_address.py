@@ -44,10 +44,10 @@ def test_one_balancer_has_the_addresses_of_both_families(lab: Lab, holder: str) 
 def test_neighbours_reach_it_there(lab: Lab, holder: str) -> None:
     client = get_host("client1")
     for address in lab.visitors:
-        url = f"https://go.{lab.domain}/nobody-made-this"
+        url = f"https://go.{lab.domain}/ping"
         resolve = f"go.{lab.domain}:443:{address}"
         words = "curl -sSk -o /dev/null -w %%{http_code} --resolve %s %s"
-        assert client.check_output(words, resolve, url) == "404"
+        assert client.check_output(words, resolve, url) == "302"
         interface = get_host(holder).check_output("ip -oneline link show up | grep -v LOOPBACK")
         mac = re.search(r"link/ether (\S+)", interface)
         assert mac
