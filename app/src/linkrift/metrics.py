@@ -74,6 +74,13 @@ QUERY_SECONDS = Histogram(
 DB_ACTIVE = Gauge("db_connections_active", "PostgreSQL connections in use.", multiprocess_mode="livesum")
 DB_MAX = Gauge("db_connections_max", "PostgreSQL connections that may be open.", multiprocess_mode="livesum")
 DEPENDENCY_ERRORS = Counter("linkrift_dependency_errors", "Calls to a data store that failed.", ["dependency"])
+BREAKER_STATE = Gauge(
+    "linkrift_breaker_state",
+    "Whether a data store is asked: 0 yes, 1 a probe is under way, 2 no.",
+    ["dependency"],
+    multiprocess_mode="livemax",
+)
+BREAKER_OPENED = Counter("linkrift_breaker_opened", "Times a data store was given up until it answers.", ["dependency"])
 CLICKS_CAPTURED = Counter("linkrift_clicks_captured", "Clicks taken for counting.")
 CLICKS_DROPPED = Counter("linkrift_clicks_dropped", "Clicks lost because the buffer for them was full.")
 CLICK_BUFFER = Gauge("linkrift_click_buffer", "Clicks waiting to be sent to Redis.", multiprocess_mode="livesum")

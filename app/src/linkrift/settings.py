@@ -60,6 +60,7 @@ class DatabaseSettings:
     Attributes:
         idle_connections: opened ahead at the start.
         command_timeout: seconds a statement may take.
+        patience: seconds after which a statement without an answer is a sign that the server hangs.
     """
 
     host: str
@@ -73,6 +74,7 @@ class DatabaseSettings:
     idle_connections: int = 5
     connect_timeout: float = 3.0
     command_timeout: float = 5.0
+    patience: float = 2.0
 
     def tls(self) -> ssl.SSLContext | None:
         """Return what the connection's TLS must prove; None: no TLS."""

@@ -26,7 +26,7 @@ from linkrift.health import Health
 from linkrift.lifecycle import Activity, Process
 from linkrift.operations import OPERATIONS_PATHS, Operations
 from linkrift.postgres import Database
-from linkrift.redis_client import connect
+from linkrift.redis_client import connect_guarded
 from linkrift.release import Release
 from linkrift.visitors import VisitorNetworks
 
@@ -42,7 +42,7 @@ class ApiService:
         """Prepare; nothing is connected yet. Must be called in the loop that runs it."""
         name = f"linkrift-api-{settings.process.slot or 'dev'}"
         self._database = Database(settings.database, name)
-        self._redis = connect(settings.redis, name)
+        self._redis = connect_guarded(settings.redis, name)
         self._clickhouse = ClickHouse(
             settings.clickhouse, threads=CLICKHOUSE_THREADS, statement_timeout=CLICKHOUSE_SECONDS
         )

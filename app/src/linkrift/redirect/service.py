@@ -22,7 +22,7 @@ from linkrift.redirect.invalidation import listen
 from linkrift.redirect.lookup import Lookup, LookupUnavailableError
 from linkrift.redirect.settings import RedirectSettings
 from linkrift.redirect.tally import Tally
-from linkrift.redis_client import connect
+from linkrift.redis_client import connect, connect_guarded
 from linkrift.release import Release
 from linkrift.request_ids import HEADER as REQUEST_ID
 from linkrift.request_ids import RequestIds
@@ -43,7 +43,7 @@ class RedirectService:
         """Prepare; nothing is connected yet."""
         name = f"linkrift-redirect-{settings.process.slot or 'dev'}"
         self._settings = settings
-        self._redis = connect(settings.redis, name)
+        self._redis = connect_guarded(settings.redis, name)
         self._click_redis = connect(settings.redis, f"{name}-clicks", timeout=settings.write_timeout)
         self._database = Database(settings.database, name)
         self._cache = MemoryCache(settings.cache_size)
