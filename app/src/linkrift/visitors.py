@@ -30,6 +30,14 @@ class VisitorNetworks:
             peer: the address that the connection came from.
             forwarded_for: the header X-Forwarded-For, all of them joined by commas; each proxy adds to the end.
         """
+        address = self.address(peer, forwarded_for)
+        return "" if address is None else _network(address)
+
+    def address(self, peer: str, forwarded_for: str) -> Address | None:
+        """Return the address that a request came from, or None when that cannot be told; arguments as above.
+
+        It is for limits, for as long as they last, and is never stored or logged.
+        """
         address = _parse(peer)
         for hop in reversed(forwarded_for.split(",")):
             if address is None or not any(address in network for network in self._trusted):
@@ -38,7 +46,7 @@ class VisitorNetworks:
             if next_address is None:
                 break
             address = next_address
-        return "" if address is None else _network(address)
+        return address
 
 
 @lru_cache(maxsize=8192)
