@@ -71,6 +71,15 @@ class Environment:
             self.reject(name, "expected a host name or IP address")
         return value
 
+    def hosts(self, name: str) -> tuple[str, ...]:
+        """Return a comma-separated list of host names or IP addresses, in small letters."""
+        value = self._raw(name, "", required=False) or ""
+        hosts = tuple(part.strip().lower().rstrip(".") for part in value.split(",") if part.strip())
+        if not all(_HOST.fullmatch(host) for host in hosts):
+            self.reject(name, "expected host names or addresses separated by commas, such as go.example.com")
+            return ()
+        return hosts
+
     def integer(self, name: str, default: int | None = None, *, minimum: int, maximum: int) -> int:
         """Return a whole number within bounds."""
         expected = f"a whole number from {minimum} to {maximum}"

@@ -16,6 +16,7 @@ from aiohttp.test_utils import make_mocked_request
 from prometheus_client import REGISTRY
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from app.tests.unit.rows import link_row
 from linkrift import codes, metrics
 from linkrift.board import Board
 from linkrift.lifecycle import Process
@@ -159,7 +160,7 @@ async def until(condition: Callable[[], bool]) -> None:
 
 
 def row(url: str, version: int = 1) -> dict[str, Any]:
-    return {"original_url": url, "version": version, "is_active": True, "expires_at": None, "deleted_at": None}
+    return link_row(original_url=url, version=version)
 
 
 def make_lookup(database: FakeDatabase, timeout: float = 5.0) -> tuple[Lookup, MemoryCache, AsyncMock]:

@@ -38,6 +38,7 @@ def test_the_guides_variables_are_understood() -> None:
             "LINKRIFT_DB_MAX_IDLE_CONNECTIONS": "25",
             "LINKRIFT_REDIS_POOL_SIZE": "50",
             "LINKRIFT_JWT_EXPIRY": "24h",
+            "LINKRIFT_OWN_HOSTS": "api.example.org, Example.org.",
             "LINKRIFT_RATE_LIMIT_REQUESTS": "100",
             "LINKRIFT_RATE_LIMIT_WINDOW": "1m",
             "LINKRIFT_LOG_LEVEL": "info",
@@ -46,7 +47,7 @@ def test_the_guides_variables_are_understood() -> None:
     )
     assert (api.process.port, api.process.host, api.database.max_connections) == (8080, "0.0.0.0", 100)
     assert (api.jwt_expiry, api.rate_limit_window, api.redis.password) == (86400.0, 60.0, "made up")
-    assert api.own_host == "go.example.org"
+    assert api.own_hosts == {"go.example.org", "api.example.org", "example.org"}
     redirect = read_redirect(
         DATABASE | REDIS | {"LINKRIFT_REDIRECT_READ_TIMEOUT": "1s", "LINKRIFT_REDIRECT_WRITE_TIMEOUT": "1s"}
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -23,6 +23,7 @@ from linkrift.api.routing import QueryParameter, Route
 from linkrift.api.store import CodeTakenError, Column, Links, OwnerGoneError, StoredLink
 from linkrift.api.tokens import Tokens
 from linkrift.clickhouse import ClickHouse
+from linkrift.link_passwords import BusyError, LinkPasswords
 
 PAGE_DEFAULT = 50
 PAGE_MAXIMUM = 200
@@ -39,12 +40,19 @@ _LINK_PAGE_QUERY = (
     QueryParameter("cursor", "Where the page before ended: its `next_cursor`.", {"type": "string"}),
 )
 
+# Fields of a body → columns; a password is not stored as it came.
 _COLUMN_OF: dict[str, Column] = {
     "url": "original_url",
     "title": "title",
     "is_active": "is_active",
+    "active_from": "active_from",
     "expires_at": "expires_at",
+    "redirect_status": "redirect_status",
+    "forward_query": "forward_query",
+    "password": "password_hash",
+    "max_clicks": "max_clicks",
 }
+_NEVER_NULL = frozenset({"url", "is_active", "redirect_status", "forward_query"})
 
 OwnerHandler = Callable[[web.Request, UUID], Awaitable[web.StreamResponse]]
 
@@ -62,8 +70,9 @@ class Handlers:
         invalidation: Invalidation,
         clickhouse: ClickHouse,
         audit: AuditLog,
+        link_passwords: LinkPasswords,
         public_url: str,
-        own_host: str,
+        own_hosts: Collection[str],
     ) -> None:
         self._accounts = accounts
         self._links = links
@@ -73,7 +82,8 @@ class Handlers:
         self._clickhouse = clickhouse
         self._audit = audit
         self._public_url = public_url
-        self._own_host = own_host
+        self._link_passwords = link_passwords
+        self._own_hosts = own_hosts
 
     def routes(self) -> list[Route]:
         """Return the table of routes."""
@@ -161,16 +171,17 @@ class Handlers:
     async def create_link(self, request: web.Request, owner: UUID) -> web.Response:
         """Make a link."""
         body = await read_body(request, NewLink)
-        url = self._target(body.url)
         if body.code is not None and codes.is_reserved(body.code):
             raise _invalid("code", "is reserved")
         try:
-            link = await self._links.create(owner, url, body.code, body.title, body.expires_at)
+            link = await self._links.create(owner, body.code, await self._values(body))
         except CodeTakenError as error:
             raise ApiError(409, "This code is taken.") from error
         except OwnerGoneError as error:
             raise ApiError(401, "The account is gone.", headers={"WWW-Authenticate": "Bearer"}) from error
-        self._audit.record(request, "link.create", account=owner, code=link.short_code, target=_host_of(url))
+        self._audit.record(
+            request, "link.create", account=owner, code=link.short_code, target=_host_of(link.original_url)
+        )
         # The redirect processes may remember that there was no such link.
         await self._invalidation.announce(link.short_code, link.state())
         response = _json(self._present(link), 201)
@@ -201,12 +212,7 @@ class Handlers:
     async def change_link(self, request: web.Request, owner: UUID) -> web.Response:
         """Change a link."""
         body = await read_body(request, LinkChange)
-        changes: dict[Column, Any] = {}
-        for field in body.model_fields_set:
-            value = getattr(body, field)
-            if value is None and field in ("url", "is_active"):
-                raise _invalid(field, "must not be null")
-            changes[_COLUMN_OF[field]] = self._target(value) if field == "url" else value
+        changes = await self._values(body)
         link = _found(await self._links.change(owner, request.match_info["code"], changes))
         changed = {"target": _host_of(link.original_url)} if "original_url" in changes else {}
         fields = sorted(body.model_fields_set)
@@ -235,9 +241,31 @@ class Handlers:
 
         return authenticated
 
+    async def _values(self, body: NewLink | LinkChange) -> dict[Column, Any]:
+        """Return the columns that a body sets."""
+        values: dict[Column, Any] = {}
+        for field, column in _COLUMN_OF.items():
+            if field not in body.model_fields_set:
+                continue
+            value = getattr(body, field)
+            if value is None and field in _NEVER_NULL:
+                raise _invalid(field, "must not be null")
+            if field == "url":
+                value = self._target(value)
+            elif field == "password" and value is not None:
+                value = await self._hash(value)
+            values[column] = value
+        return values
+
+    async def _hash(self, password: str) -> str:
+        try:
+            return await self._link_passwords.hash(password)
+        except BusyError as error:
+            raise ApiError(503, "Too many passwords are being set.", headers={"Retry-After": "1"}) from error
+
     def _target(self, url: str) -> str:
         try:
-            return targets.normalise(url, self._own_host)
+            return targets.normalise(url, self._own_hosts)
         except targets.TargetError as error:
             raise _invalid("url", str(error)) from error
 
@@ -248,7 +276,13 @@ class Handlers:
             url=link.original_url,
             title=link.title,
             is_active=link.is_active,
+            active_from=None if link.active_from is None else utc(link.active_from),
             expires_at=None if link.expires_at is None else utc(link.expires_at),
+            redirect_status=link.redirect_status,
+            forward_query=link.forward_query,
+            has_password=link.password > 0,
+            max_clicks=link.max_clicks,
+            clicks_used=link.clicks_used,
             created_at=utc(link.created_at),
             updated_at=utc(link.updated_at),
         )

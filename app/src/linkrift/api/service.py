@@ -24,6 +24,7 @@ from linkrift.api.tokens import Tokens
 from linkrift.clickhouse import ClickHouse
 from linkrift.health import Health
 from linkrift.lifecycle import Activity, Process
+from linkrift.link_passwords import LinkPasswords
 from linkrift.operations import OPERATIONS_PATHS, Operations
 from linkrift.postgres import Database
 from linkrift.redis_client import connect_guarded
@@ -33,6 +34,7 @@ from linkrift.visitors import VisitorNetworks
 CLICKHOUSE_THREADS = 4
 CLICKHOUSE_SECONDS = 10.0
 METRICS_SECONDS = 1.0
+LINK_PASSWORDS_WAITING = 32
 
 
 class ApiService:
@@ -47,6 +49,7 @@ class ApiService:
             settings.clickhouse, threads=CLICKHOUSE_THREADS, statement_timeout=CLICKHOUSE_SECONDS
         )
         self._passwords = Passwords()
+        self._link_passwords = LinkPasswords(waiting=LINK_PASSWORDS_WAITING)
         self._invalidation = Invalidation(self._redis)
         self._audit = AuditLog(
             settings.audit_log,
@@ -71,8 +74,9 @@ class ApiService:
             invalidation=self._invalidation,
             clickhouse=self._clickhouse,
             audit=self._audit,
+            link_passwords=self._link_passwords,
             public_url=settings.public_url,
-            own_host=settings.own_host,
+            own_hosts=settings.own_hosts,
         )
         self._routes = handlers.routes()
         self._routes.append(
@@ -107,6 +111,7 @@ class ApiService:
         await self._database.close()
         await self._clickhouse.close()
         self._passwords.close()
+        self._link_passwords.close()
         self.refresh_metrics()
 
     def refresh_metrics(self) -> None:

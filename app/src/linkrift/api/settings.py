@@ -34,6 +34,7 @@ class ApiSettings:
         public_url: origin of short URLs.
         rate_limit_requests: requests that a client may send within rate_limit_window.
         trusted_proxies: the networks whose X-Forwarded-For is believed.
+        other_hosts: hosts of the installation beside that of short URLs; no link may lead there, either.
         audit_log: the audit log's file; None: it goes to the service's own log.
     """
 
@@ -48,12 +49,13 @@ class ApiSettings:
     rate_limit_requests: int = 100
     rate_limit_window: float = 60.0
     trusted_proxies: tuple[Network, ...] = ()
+    other_hosts: tuple[str, ...] = ()
     audit_log: Path | None = None
 
     @property
-    def own_host(self) -> str:
-        """The host that short URLs have; a link must not lead there."""
-        return urlsplit(self.public_url).hostname or ""
+    def own_hosts(self) -> frozenset[str]:
+        """The hosts of the installation, in small letters; a link must not lead there."""
+        return frozenset({urlsplit(self.public_url).hostname or "", *self.other_hosts})
 
 
 def read_settings(variables: Mapping[str, str] | None = None) -> ApiSettings:
@@ -78,6 +80,7 @@ def read_settings(variables: Mapping[str, str] | None = None) -> ApiSettings:
         rate_limit_requests=environment.integer("LINKRIFT_RATE_LIMIT_REQUESTS", 100, minimum=1, maximum=1_000_000),
         rate_limit_window=environment.duration("LINKRIFT_RATE_LIMIT_WINDOW", 60.0, minimum=1.0, maximum=86400.0),
         trusted_proxies=environment.networks("LINKRIFT_TRUSTED_PROXIES"),
+        other_hosts=environment.hosts("LINKRIFT_OWN_HOSTS"),
         audit_log=environment.path("LINKRIFT_AUDIT_LOG"),
     )
     environment.finish()

@@ -9,7 +9,7 @@ import time
 from redis.asyncio import Redis
 
 from linkrift import metrics
-from linkrift.links import LinkState
+from linkrift.links import ROW_COLUMNS, LinkState
 from linkrift.postgres import Database, DatabaseAwayError
 from linkrift.redirect.cache import Entry, MemoryCache
 from linkrift.redis_client import REDIS_ERRORS, link_key
@@ -18,7 +18,7 @@ LOG = logging.getLogger(__name__)
 
 REDIS_TTL_SECONDS = 300
 
-_QUERY = "SELECT original_url, version, is_active, expires_at, deleted_at FROM links WHERE short_code = $1"
+_QUERY = "\n".join(("SELECT", ROW_COLUMNS, "FROM links WHERE short_code = $1"))
 
 REDIS_HITS = metrics.CACHE_HITS.labels("redis")
 POSTGRESQL_HITS = metrics.CACHE_HITS.labels("postgresql")
@@ -115,13 +115,7 @@ class Lookup:
         if row is None:
             return None
         POSTGRESQL_HITS.inc()
-        state = LinkState.of_row(
-            row["original_url"],
-            row["version"],
-            is_active=row["is_active"],
-            expires_at=row["expires_at"],
-            deleted_at=row["deleted_at"],
-        )
+        state = LinkState.of_row(row)
         fill = asyncio.create_task(self._to_redis(code, state))
         self._fills.add(fill)
         fill.add_done_callback(self._fills.discard)
