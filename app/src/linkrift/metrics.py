@@ -81,6 +81,7 @@ BREAKER_STATE = Gauge(
     multiprocess_mode="livemax",
 )
 BREAKER_OPENED = Counter("linkrift_breaker_opened", "Times a data store was given up until it answers.", ["dependency"])
+RATE_LIMITED = Counter("linkrift_rate_limited", "Requests refused with 429, by the limit.", ["limit"])
 CLICKS_CAPTURED = Counter("linkrift_clicks_captured", "Clicks taken for counting.")
 CLICKS_DROPPED = Counter("linkrift_clicks_dropped", "Clicks lost because the buffer for them was full.")
 CLICK_BUFFER = Gauge("linkrift_click_buffer", "Clicks waiting to be sent to Redis.", multiprocess_mode="livesum")
