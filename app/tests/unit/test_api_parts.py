@@ -30,12 +30,12 @@ USER = uuid.UUID(int=7)
 
 
 def test_a_token_names_its_user() -> None:
-    tokens = Tokens(SECRET, "", 60.0)
+    tokens = Tokens(SECRET, (), 60.0)
     assert tokens.verify(tokens.issue(USER)) == USER
 
 
 def test_keys_overlap_during_a_rotation() -> None:
-    before, after = Tokens(OLD, "", 60.0), Tokens(SECRET, OLD, 60.0)
+    before, after = Tokens(OLD, (), 60.0), Tokens(SECRET, ("x" * 32, OLD), 60.0)
     assert after.verify(before.issue(USER)) == USER
     with pytest.raises(TokenError, match="unknown key"):
         before.verify(after.issue(USER))
@@ -52,7 +52,7 @@ def forge(header: dict[str, Any], claims: dict[str, Any], secret: str = SECRET, 
 
 
 def key_id(secret: str = SECRET) -> str:
-    return str(jwt.get_unverified_header(Tokens(secret, "", 60.0).issue(USER))["kid"])
+    return str(jwt.get_unverified_header(Tokens(secret, (), 60.0).issue(USER))["kid"])
 
 
 def claims(**changes: Any) -> dict[str, Any]:
@@ -66,7 +66,7 @@ def header(**changes: Any) -> dict[str, Any]:
 
 
 def test_the_forgeries_below_differ_from_a_good_token_in_one_thing_each() -> None:
-    assert Tokens(SECRET, "", 60.0).verify(forge(header(), claims())) == USER
+    assert Tokens(SECRET, (), 60.0).verify(forge(header(), claims())) == USER
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_the_forgeries_below_differ_from_a_good_token_in_one_thing_each() -> Non
 )
 def test_a_forged_token_is_refused(token: str) -> None:
     with pytest.raises(TokenError):
-        Tokens(SECRET, "", 60.0).verify(token)
+        Tokens(SECRET, (), 60.0).verify(token)
 
 
 def test_the_key_id_does_not_give_the_key_away() -> None:

@@ -46,7 +46,7 @@ def test_the_guides_variables_are_understood() -> None:
         }
     )
     assert (api.process.port, api.process.host, api.database.max_connections) == (8080, "0.0.0.0", 100)
-    assert (api.jwt_expiry, api.rate_limit_window, api.redis.password) == (86400.0, 60.0, "made up")
+    assert (api.jwt_expiry, api.rate_limits.window, api.redis.password) == (86400.0, 60.0, "made up")
     assert api.own_hosts == {"go.example.org", "api.example.org", "example.org"}
     redirect = read_redirect(
         DATABASE | REDIS | {"LINKRIFT_REDIRECT_READ_TIMEOUT": "1s", "LINKRIFT_REDIRECT_WRITE_TIMEOUT": "1s"}

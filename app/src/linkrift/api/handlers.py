@@ -14,12 +14,14 @@ from linkrift import codes
 from linkrift.api import cursors, targets
 from linkrift.api.accounts import Accounts, EmailTakenError
 from linkrift.api.audit import AuditLog
+from linkrift.api.idempotency import HEADER, REPLAYED, Given, Idempotency
 from linkrift.api.invalidation import Invalidation
 from linkrift.api.models import Account, Credentials, Link, LinkChange, LinkPage, NewLink, Stats, Token, utc
 from linkrift.api.passwords import Passwords
 from linkrift.api.problems import ApiError
+from linkrift.api.rate_limits import RateLimits
 from linkrift.api.requests import authenticate, read_body
-from linkrift.api.routing import QueryParameter, Route
+from linkrift.api.routing import HeaderParameter, QueryParameter, Route
 from linkrift.api.store import CodeTakenError, Column, Links, OwnerGoneError, StoredLink
 from linkrift.api.tokens import Tokens
 from linkrift.clickhouse import ClickHouse
@@ -54,6 +56,12 @@ _COLUMN_OF: dict[str, Column] = {
 }
 _NEVER_NULL = frozenset({"url", "is_active", "redirect_status", "forward_query"})
 
+IDEMPOTENCY_KEY = HeaderParameter(
+    HEADER,
+    "Makes it safe to repeat the request: within 24 hours, the same key gets the same answer, and there is one link.",
+    {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!#-\\[\\]-~]+$"},
+)
+
 OwnerHandler = Callable[[web.Request, UUID], Awaitable[web.StreamResponse]]
 
 
@@ -71,6 +79,8 @@ class Handlers:
         clickhouse: ClickHouse,
         audit: AuditLog,
         link_passwords: LinkPasswords,
+        limits: RateLimits,
+        idempotency: Idempotency,
         public_url: str,
         own_hosts: Collection[str],
     ) -> None:
@@ -81,6 +91,8 @@ class Handlers:
         self._invalidation = invalidation
         self._clickhouse = clickhouse
         self._audit = audit
+        self._limits = limits
+        self._idempotency = idempotency
         self._public_url = public_url
         self._link_passwords = link_passwords
         self._own_hosts = own_hosts
@@ -110,6 +122,7 @@ class Handlers:
                 answer=Link,
                 body=NewLink,
                 problems=(409, 503),
+                headers=(IDEMPOTENCY_KEY,),
             ),
             Route(
                 *("GET", "/links", owned(self.list_links), "listLinks", "List your links, newest first"),
@@ -143,6 +156,7 @@ class Handlers:
     async def register(self, request: web.Request) -> web.Response:
         """Make an account."""
         body = await read_body(request, Credentials)
+        await self._spend_sign_in(request, "account.register", body.email)
         password_hash = await self._passwords.hash(body.password)
         try:
             user_id = await self._accounts.create(body.email, password_hash)
@@ -156,6 +170,7 @@ class Handlers:
     async def login(self, request: web.Request) -> web.Response:
         """Issue an access token. Whether address or password was wrong, or the account is off, is not told."""
         body = await read_body(request, Credentials)
+        await self._spend_sign_in(request, "account.login", body.email)
         account = await self._accounts.find(body.email)
         known = account is not None and account.is_active
         right = await self._passwords.verify(account.password_hash if account and known else None, body.password)
@@ -173,8 +188,14 @@ class Handlers:
         body = await read_body(request, NewLink)
         if body.code is not None and codes.is_reserved(body.code):
             raise _invalid("code", "is reserved")
+        values = await self._values(body)
         try:
-            link = await self._links.create(owner, body.code, await self._values(body))
+            async with self._idempotency.attempt(request, owner) as attempt:
+                if attempt.given is not None:
+                    return await self._create_again(request, owner, attempt.given)
+                link = await attempt.links.create(owner, body.code, values)
+                created = self._present(link)
+                await attempt.keep(link.short_code, created.model_dump_json())
         except CodeTakenError as error:
             raise ApiError(409, "This code is taken.") from error
         except OwnerGoneError as error:
@@ -184,9 +205,18 @@ class Handlers:
         )
         # The redirect processes may remember that there was no such link.
         await self._invalidation.announce(link.short_code, link.state())
-        response = _json(self._present(link), 201)
+        response = _json(created, 201)
         response.headers["Location"] = f"{request.path}/{link.short_code}"
         return response
+
+    async def _create_again(self, request: web.Request, owner: UUID, given: Given) -> web.Response:
+        """Give the answer that was given before."""
+        # Whoever made the link may have been killed before it could announce it.
+        link = await self._links.find(owner, given.code)
+        if link is not None:
+            await self._invalidation.announce(link.short_code, link.state())
+        headers = {"Location": f"{request.path}/{given.code}", REPLAYED: "true"}
+        return web.Response(status=201, text=given.answer, content_type="application/json", headers=headers)
 
     async def list_links(self, request: web.Request, owner: UUID) -> web.Response:
         """List the owner's links."""
@@ -232,6 +262,14 @@ class Handlers:
         link = _found(await self._links.find(owner, request.match_info["code"]))
         rows = await self._clickhouse.execute(_CLICKS, {"code": link.short_code})
         return _json(Stats(code=link.short_code, clicks=rows[0][0]))
+
+    async def _spend_sign_in(self, request: web.Request, action: str, email: str) -> None:
+        """Count an attempt to sign in; too many are refused, from wherever they come."""
+        try:
+            await self._limits.spend_sign_in(request, email)
+        except ApiError:
+            self._audit.record(request, action, outcome="too many attempts")
+            raise
 
     def _owned(self, handler: OwnerHandler) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
         """Give a handler the user who asks."""

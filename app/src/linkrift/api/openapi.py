@@ -100,6 +100,10 @@ def _parameters(route: Route) -> list[dict[str, Any]]:
         {"name": each.name, "in": "query", "required": False, "description": each.description, "schema": each.schema}
         for each in route.query
     ]
+    parameters += [
+        {"name": each.name, "in": "header", "required": False, "description": each.description, "schema": each.schema}
+        for each in route.headers
+    ]
     return parameters
 
 

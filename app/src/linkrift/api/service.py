@@ -12,10 +12,14 @@ from linkrift.admission import Admission
 from linkrift.api import openapi
 from linkrift.api.accounts import Accounts
 from linkrift.api.audit import AuditLog
+from linkrift.api.buckets import Buckets
+from linkrift.api.compression import compressed
 from linkrift.api.handlers import Handlers
+from linkrift.api.idempotency import Idempotency
 from linkrift.api.invalidation import Invalidation
 from linkrift.api.middleware import Surroundings
 from linkrift.api.passwords import Passwords
+from linkrift.api.rate_limits import RateLimits
 from linkrift.api.requests import MAXIMUM_BODY
 from linkrift.api.routing import PREFIX, Route
 from linkrift.api.settings import ApiSettings
@@ -51,9 +55,10 @@ class ApiService:
         self._passwords = Passwords()
         self._link_passwords = LinkPasswords(waiting=LINK_PASSWORDS_WAITING)
         self._invalidation = Invalidation(self._redis)
+        networks = VisitorNetworks(settings.trusted_proxies)
         self._audit = AuditLog(
             settings.audit_log,
-            VisitorNetworks(settings.trusted_proxies),
+            networks,
             {"slot": settings.process.slot, "version": release.id},
         )
         self._tasks: list[asyncio.Task[None]] = []
@@ -66,15 +71,22 @@ class ApiService:
             {"postgresql": self._database.check, "redis": self._check_redis, "clickhouse": self._check_clickhouse},
         )
         self._operations = Operations(self.health, process.board, self.refresh_metrics)
+        links = Links(self._database)
+        tokens = Tokens(settings.jwt_secret, settings.jwt_previous_secrets, settings.jwt_expiry)
+        buckets = Buckets(self._redis, settings.process.processes)
+        self._limits = RateLimits(settings.rate_limits, buckets, networks, tokens, settings.jwt_secret)
+        self._idempotency = Idempotency(self._database, links)
         handlers = Handlers(
             accounts=Accounts(self._database),
-            links=Links(self._database),
+            links=links,
             passwords=self._passwords,
-            tokens=Tokens(settings.jwt_secret, settings.jwt_previous_secret, settings.jwt_expiry),
+            tokens=tokens,
             invalidation=self._invalidation,
             clickhouse=self._clickhouse,
             audit=self._audit,
             link_passwords=self._link_passwords,
+            limits=self._limits,
+            idempotency=self._idempotency,
             public_url=settings.public_url,
             own_hosts=settings.own_hosts,
         )
@@ -86,7 +98,7 @@ class ApiService:
             )
         )
         self._openapi = json.dumps(openapi.document(self._routes, release.id))
-        self._application = self._make_application(Surroundings(release.id, self.health, self.activity))
+        self._application = self._make_application(Surroundings(release.id, self.health, self.activity, self._limits))
         self._runner: web.BaseRunner | None = None
 
     def make_runner(self, shutdown_timeout: float) -> web.BaseRunner:
@@ -96,7 +108,11 @@ class ApiService:
 
     async def start(self) -> None:
         """Start what runs beside the requests and connect to what can be reached."""
-        self._tasks = [asyncio.create_task(self._invalidation.run()), asyncio.create_task(self._keep_metrics())]
+        self._tasks = [
+            asyncio.create_task(self._invalidation.run()),
+            asyncio.create_task(self._idempotency.run()),
+            asyncio.create_task(self._keep_metrics()),
+        ]
         await self._database.open()
 
     async def flush(self, deadline_seconds: float) -> None:
@@ -123,9 +139,12 @@ class ApiService:
     def _make_application(self, surroundings: Surroundings) -> web.Application:
         application = web.Application(middlewares=[surroundings.middleware], client_max_size=MAXIMUM_BODY)
         for route in self._routes:
-            application.router.add_route(route.method, PREFIX + route.path, route.handler)
+            handler = self._limits.around(route.operation, route.handler, writes=route.writes)
             if route.method == "GET":
-                application.router.add_route("HEAD", PREFIX + route.path, route.handler)
+                # What answers otherwise may hold an access token: see there.
+                handler = compressed(handler)
+                application.router.add_route("HEAD", PREFIX + route.path, handler)
+            application.router.add_route(route.method, PREFIX + route.path, handler)
         for path in sorted(OPERATIONS_PATHS):
             application.router.add_route("*", path, self._operate)
         application.on_response_prepare.append(_name_the_server)
