@@ -22,10 +22,12 @@ from linkrift.api.passwords import Passwords
 from linkrift.api.rate_limits import RateLimits
 from linkrift.api.requests import MAXIMUM_BODY
 from linkrift.api.routing import PREFIX, Route
+from linkrift.api.runner import ApiRunner
 from linkrift.api.settings import ApiSettings
 from linkrift.api.store import Links
 from linkrift.api.tokens import Tokens
 from linkrift.clickhouse import ClickHouse
+from linkrift.connections import SilentConnections
 from linkrift.health import Health
 from linkrift.lifecycle import Activity, Process
 from linkrift.link_passwords import LinkPasswords
@@ -100,10 +102,12 @@ class ApiService:
         self._openapi = json.dumps(openapi.document(self._routes, release.id))
         self._application = self._make_application(Surroundings(release.id, self.health, self.activity, self._limits))
         self._runner: web.BaseRunner | None = None
+        self._version = release.id
+        self._silent = SilentConnections(lambda: self._runner.server if self._runner else None)
 
     def make_runner(self, shutdown_timeout: float) -> web.BaseRunner:
         """Return what serves the port."""
-        self._runner = web.AppRunner(self._application, access_log=None, shutdown_timeout=shutdown_timeout)
+        self._runner = ApiRunner(self._application, self._version, shutdown_timeout)
         return self._runner
 
     async def start(self) -> None:
@@ -111,6 +115,7 @@ class ApiService:
         self._tasks = [
             asyncio.create_task(self._invalidation.run()),
             asyncio.create_task(self._idempotency.run()),
+            asyncio.create_task(self._silent.run()),
             asyncio.create_task(self._keep_metrics()),
         ]
         await self._database.open()
