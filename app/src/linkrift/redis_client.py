@@ -74,6 +74,11 @@ def connect_guarded(settings: RedisSettings, client_name: str) -> GuardedRedis:
     return GuardedRedis(_make_pool(settings, client_name, settings.timeout), patience=settings.timeout / 2)
 
 
+def attempts_key(digest: str) -> str:
+    """Return the key of a counter of attempts at links' passwords."""
+    return f"linkrift:attempts:{digest}"
+
+
 def connect(settings: RedisSettings, client_name: str, *, timeout: float | None = None) -> Redis:
     """Make a client; it connects when it is used.
 
