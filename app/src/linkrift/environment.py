@@ -51,6 +51,10 @@ class Environment:
         if self._findings:
             raise ConfigurationError(self._findings)
 
+    def is_set(self, name: str) -> bool:
+        """Tell whether a variable, or the one that names its file, has a value."""
+        return bool(self._variables.get(name) or self._variables.get(f"{name}_FILE"))
+
     def reject(self, name: str, expected: str) -> None:
         """Note a finding about a variable: what is expected of it."""
         self._findings.append(f"{name}: {expected}")

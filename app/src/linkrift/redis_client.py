@@ -74,6 +74,11 @@ def connect_guarded(settings: RedisSettings, client_name: str) -> GuardedRedis:
     return GuardedRedis(_make_pool(settings, client_name, settings.timeout), patience=settings.timeout / 2)
 
 
+def salt_key(day: int) -> str:
+    """Return the key of the salt for visitors' ids; `day` is counted from 1970."""
+    return f"linkrift:visitors:{day}"
+
+
 def attempts_key(digest: str) -> str:
     """Return the key of a counter of attempts at links' passwords."""
     return f"linkrift:attempts:{digest}"

@@ -16,27 +16,30 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 class VisitorNetworks:
-    """Finds a visitor's network from the connection and X-Forwarded-For."""
+    """Finds a visitor's address and network from the connection and X-Forwarded-For."""
 
-    def __init__(self, trusted: tuple[Network, ...]) -> None:
-        """Believe X-Forwarded-For from these networks only."""
+    def __init__(
+        self, trusted: tuple[Network, ...], *, ipv4_prefix: int = IPV4_PREFIX, ipv6_prefix: int = IPV6_PREFIX
+    ) -> None:
+        """Prepare.
+
+        Args:
+            trusted: X-Forwarded-For is believed from these networks only.
+            ipv4_prefix: bits of an IPv4 address that are kept.
+            ipv6_prefix: the same for IPv6.
+        """
         self._trusted = trusted
+        self._prefixes = {4: ipv4_prefix, 6: ipv6_prefix}
         self.of = lru_cache(maxsize=8192)(self._of)
 
-    def _of(self, peer: str, forwarded_for: str) -> str:
-        """Return the network that a request came from, or an empty text when that cannot be told.
+    def address(self, peer: str, forwarded_for: str) -> Address | None:
+        """Return the address that a request came from, or None when that cannot be told.
+
+        It is for limits and for telling visitors apart, as long as that lasts, and is never stored or logged.
 
         Args:
             peer: the address that the connection came from.
             forwarded_for: the header X-Forwarded-For, all of them joined by commas; each proxy adds to the end.
-        """
-        address = self.address(peer, forwarded_for)
-        return "" if address is None else _network(address)
-
-    def address(self, peer: str, forwarded_for: str) -> Address | None:
-        """Return the address that a request came from, or None when that cannot be told; arguments as above.
-
-        It is for limits, for as long as they last, and is never stored or logged.
         """
         address = _parse(peer)
         for hop in reversed(forwarded_for.split(",")):
@@ -47,6 +50,20 @@ class VisitorNetworks:
                 break
             address = next_address
         return address
+
+    def network(self, address: Address) -> str:
+        """Return the network of an address: that much of it is kept."""
+        return str(ipaddress.ip_network((address, self._prefixes[address.version]), strict=False).network_address)
+
+    def trusts(self, peer: str) -> bool:
+        """Tell whether what a peer says of its visitors is believed."""
+        address = _parse(peer)
+        return address is not None and any(address in network for network in self._trusted)
+
+    def _of(self, peer: str, forwarded_for: str) -> str:
+        """Return the network that a request came from, or an empty text when that cannot be told."""
+        address = self.address(peer, forwarded_for)
+        return "" if address is None else self.network(address)
 
 
 @lru_cache(maxsize=8192)
@@ -68,8 +85,3 @@ def _parse(text: str) -> Address | None:
     if isinstance(address, ipaddress.IPv6Address):
         return address.ipv4_mapped or address
     return address
-
-
-def _network(address: Address) -> str:
-    prefix = IPV4_PREFIX if address.version == 4 else IPV6_PREFIX
-    return str(ipaddress.ip_network((address, prefix), strict=False).network_address)

@@ -16,6 +16,7 @@ from app.tests.unit.rows import link_row
 from linkrift import clicks, codes
 from linkrift.clicks import Click, MalformedEventError
 from linkrift.links import FOREVER, LinkState, Rules
+from linkrift.worker.rows import COLUMNS, row
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=100)
 
@@ -108,6 +109,8 @@ CLICKS = st.builds(
     referrer_host=TEXT,
     user_agent=TEXT,
     address=st.ip_addresses().map(str),
+    visitor=st.one_of(st.just(""), st.from_regex("[0-9a-f]{16}", fullmatch=True)),
+    country=st.sampled_from(["", "AT", "T1"]),
 )
 
 
@@ -116,7 +119,28 @@ def test_clicks_survive_the_stream(sent: list[Click]) -> None:
     received, rejected = clicks.decode(clicks.encode(sent).encode())
     assert received == sent
     assert rejected == []
-    assert all(len(click.row()) == len(clicks.COLUMNS) for click in received)
+    assert all(len(row(click)) == len(COLUMNS) for click in received)
+
+
+@given(CLICKS)
+def test_an_event_made_in_a_hurry_is_the_same(sent: Click) -> None:
+    common = clicks.common_part(
+        referrer_host=sent.referrer_host,
+        user_agent=sent.user_agent,
+        address=sent.address,
+        visitor=sent.visitor,
+        country=sent.country,
+    )
+    made = clicks.event(sent.event_id, sent.code, sent.clicked_at_ms, sent.request_id, common)
+    assert json.loads(clicks.entry([made, made])) == json.loads(clicks.encode([sent, sent]))
+
+
+@pytest.mark.parametrize(
+    "odd", [{"visitor": "x"}, {"visitor": 7}, {"visitor": "A" * 16}, {"country": "at"}, {"country": ["AT"]}]
+)
+def test_a_visitor_or_a_country_that_is_none_does_not_cost_the_click(odd: dict[str, object]) -> None:
+    (received,), rejected = clicks.decode(json.dumps([{**GOOD, **odd}]).encode())
+    assert (received.visitor, received.country, rejected) == ("", "", [])
 
 
 GOOD = {"id": str(uuid.UUID(int=1)), "code": "abc", "at": 1}
@@ -144,12 +168,12 @@ def test_a_poison_event_harms_no_other(change: dict[str, object], reason: str) -
     assert rejected == [(poison, reason), ("text", "not an object")]
 
 
-@pytest.mark.parametrize("data", [None, b"", b"{}", b"\xff\xff", b"[" * 100_000])
+@pytest.mark.parametrize("data", [None, b"", b"{}", b"\xff\xff", b'["\xed\xa0\x80"]', b"[" * 100_000])
 def test_an_entry_that_cannot_be_read(data: bytes | None) -> None:
     with pytest.raises(MalformedEventError):
         clicks.decode(data)
 
 
 def test_unknown_fields_are_left_alone() -> None:
-    received, rejected = clicks.decode(json.dumps([{**GOOD, "country": "AT"}]).encode())
+    received, rejected = clicks.decode(json.dumps([{**GOOD, "language": "de"}]).encode())
     assert (len(received), rejected) == (1, [])

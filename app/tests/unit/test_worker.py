@@ -72,12 +72,12 @@ class FakeClickHouse:
         self.away = False
         self.attempts = 0
 
-    async def insert(self, statement: str, rows: Sequence[Any]) -> None:
+    async def insert(self, statement: str, columns: Sequence[Sequence[Any]]) -> None:
         self.attempts += 1
         await asyncio.sleep(0)
         if self.away:
             raise ClickHouseAwayError("away")
-        self.inserts.append(len(rows))
+        self.inserts.append(len(columns[0]))
 
 
 class Stage:
@@ -90,6 +90,7 @@ class Stage:
         options: dict[str, Any] = {
             "concurrency": 2,
             "batch_size": 1000,
+            "batch_limit": 1000,
             "flush_interval": 0.05,
             "reclaim_after": 60.0,
             **settings,
