@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-import weakref
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -87,7 +86,7 @@ class SilentConnections:
         """
         self._server = server
         self._seconds = seconds
-        self._since: weakref.WeakKeyDictionary[web.RequestHandler, float] = weakref.WeakKeyDictionary()
+        self._since: dict[web.RequestHandler, float] = {}
 
     async def run(self) -> None:
         """Look after them until cancelled."""
@@ -99,9 +98,9 @@ class SilentConnections:
         """Close those that had their time and return how many they were."""
         server = self._server()
         silent = [] if server is None else [each for each in server.connections if not each._request_count]
-        closed = 0
-        for connection in silent:
-            if now - self._since.setdefault(connection, now) >= self._seconds:
-                connection.force_close()
-                closed += 1
-        return closed
+        # Those that were closed or did send something since the last time are forgotten with this.
+        self._since = {connection: self._since.get(connection, now) for connection in silent}
+        late = [connection for connection, since in self._since.items() if now - since >= self._seconds]
+        for connection in late:
+            connection.force_close()
+        return len(late)

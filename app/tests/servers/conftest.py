@@ -6,12 +6,14 @@ import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import aiohttp
 import pytest
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from app.tests.servers.harness import MIGRATIONS
+from app.tests.servers.clients import Client
+from app.tests.servers.harness import MIGRATIONS, running, variables_of
 from tools.testing.process import find_program
 from tools.testing.servers import (
     ClickHouseServer,
@@ -94,3 +96,14 @@ def environment(
         "LINKRIFT_WORKER_FLUSH_INTERVAL": "100ms",
         "LINKRIFT_SHUTDOWN_TIMEOUT": "10s",
     }
+
+
+@pytest.fixture
+async def anybody(environment: dict[str, str], postgresql: PostgresqlServer) -> AsyncIterator[Client]:
+    async with running("api", variables_of("api", environment, postgresql)) as api, aiohttp.ClientSession() as session:
+        yield Client(session, api.url, api)
+
+
+@pytest.fixture
+async def owner(anybody: Client) -> Client:
+    return await anybody.register()

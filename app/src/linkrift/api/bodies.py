@@ -10,8 +10,9 @@ MAXIMUM_DEPTH = 8
 # A number that JSON's writers can mean; more digits only cost time.
 MAXIMUM_NUMBER = 32
 
-# A text that does not end is left to the parser to refuse. None of this can go back on its steps.
-_TEXT = re.compile(rb'"(?:[^"\\]+|\\.)*"', re.DOTALL)
+# A text that does not end is left to the parser to refuse; it is taken to the end of the body all the same, so that
+# nothing is looked at twice, whatever is sent.
+_TEXT = re.compile(rb'"[^"\\]*(?:\\.[^"\\]*)*(?:"|\\?\Z)', re.DOTALL)
 _BRACKET = re.compile(rb"[\[\]{}]")
 _LONG_NUMBER = re.compile(rb"[-+.0-9eE]{%d}" % (MAXIMUM_NUMBER + 1))
 
