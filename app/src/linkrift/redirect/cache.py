@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from itertools import islice
 
 from linkrift.links import LinkState
@@ -132,6 +133,12 @@ class MemoryCache:
     def recent(self, count: int) -> list[str]:
         """Return the codes of the most recently used links, the latest first."""
         return list(islice(reversed(self.links), count))
+
+    def prefer(self, codes: Sequence[str]) -> None:
+        """Let links be the most recently used ones, the first one most of all."""
+        for code in reversed(codes):
+            if code in self.links:
+                self.links.move_to_end(code)
 
     def sizes(self) -> tuple[int, int]:
         """Return how many links, and how many unknown codes, are kept."""

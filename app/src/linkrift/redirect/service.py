@@ -20,18 +20,18 @@ from linkrift.postgres import Database
 from linkrift.redirect.answers import Answers
 from linkrift.redirect.attempts import Attempts
 from linkrift.redirect.buffer import ClickBuffer, RawClick
-from linkrift.redirect.cache import Entry, MemoryCache
+from linkrift.redirect.cache import Entry
 from linkrift.redirect.clicks_left import ClicksLeft
 from linkrift.redirect.enumeration import UnknownCodes
 from linkrift.redirect.fixed import FIXED
 from linkrift.redirect.guarded import GuardedLinks, refuse_method
 from linkrift.redirect.hosts import Hosts
-from linkrift.redirect.invalidation import listen
-from linkrift.redirect.lookup import Lookup, LookupUnavailableError
+from linkrift.redirect.lookup import LookupUnavailableError
 from linkrift.redirect.passes import Passes
 from linkrift.redirect.passwords import Passwords
 from linkrift.redirect.previews import Previews
 from linkrift.redirect.settings import RedirectSettings
+from linkrift.redirect.sources import Sources
 from linkrift.redirect.tally import Tally
 from linkrift.redirect.visit import Reply, Visit
 from linkrift.redis_client import connect, connect_guarded
@@ -60,8 +60,9 @@ class RedirectService:
         self._redis = connect_guarded(settings.redis, name)
         self._click_redis = connect(settings.redis, f"{name}-clicks", timeout=settings.write_timeout)
         self._database = Database(settings.database, name)
-        self._cache = MemoryCache(settings.cache_size)
-        self._lookup = Lookup(self._cache, self._redis, self._database, timeout=settings.read_timeout)
+        self._sources = Sources(settings, self._redis, self._database, writes=process.index == 0)
+        self._cache = self._sources.cache
+        self._lookup = self._sources.lookup
         self._networks = VisitorNetworks(settings.trusted_proxies)
         self._clicks = ClickBuffer(self._click_redis, self._networks, size=settings.click_buffer_size)
         self._hosts = Hosts(settings.public_hosts)
@@ -106,11 +107,11 @@ class RedirectService:
     async def start(self) -> None:
         """Start what runs beside the requests and connect to what can be reached."""
         self._tasks = [
-            asyncio.create_task(listen(self._redis, self._cache, self._lookup)),
             asyncio.create_task(self._clicks.run()),
             asyncio.create_task(self._keep_metrics()),
         ]
         await self._database.open()
+        await self._sources.start()
 
     async def flush(self, deadline_seconds: float) -> None:
         """Send the clicks that are left."""
@@ -119,7 +120,7 @@ class RedirectService:
 
     async def close(self) -> None:
         """Close Redis, then PostgreSQL; the metrics are the last to know."""
-        await self._lookup.close()
+        await self._sources.close()
         self._password_checker.close()
         await self._redis.aclose()
         await self._click_redis.aclose()
@@ -134,9 +135,7 @@ class RedirectService:
         self._clicks.refresh_metrics()
         self._database.refresh_metrics()
         metrics.ACTIVE_CONNECTIONS.set(len(self._server.connections))
-        links, unknown = self._cache.sizes()
-        metrics.CACHE_ENTRIES.labels("link").set(links)
-        metrics.CACHE_ENTRIES.labels("unknown").set(unknown)
+        self._sources.refresh_metrics()
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer a request. A link that is fresh in memory is answered without waiting for anything."""

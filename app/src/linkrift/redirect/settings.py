@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from linkrift.environment import Environment, Network
 from linkrift.settings import (
@@ -15,10 +15,17 @@ from linkrift.settings import (
     read_database,
     read_process,
     read_redis,
+    read_replicas,
 )
 
 # Of the time a lookup may take, what Redis gets before PostgreSQL is asked.
 REDIS_SHARE = 0.25
+# The same of a replica, before the primary is asked.
+REPLICA_SHARE = 0.25
+# After this part of it without an answer, calls of PostgreSQL seem to wait in vain.
+PATIENCE_SHARE = 0.5
+
+MIB = 1024 * 1024
 SECRET_LENGTH = 32
 
 
@@ -29,7 +36,9 @@ class RedirectSettings:
     Attributes:
         read_timeout: what finding a link may take, all stores together.
         write_timeout: what sending clicks to Redis may take, each time.
-        cache_size: links kept in a process's memory.
+        cache_bytes: what the links kept in a process's memory may take of it.
+        warm_links: how many links a process loads into its memory before it is ready; 0: none.
+        replicas: copies of the database, asked for links before it.
         click_buffer_size: clicks kept in a process's memory while Redis is away.
         trusted_proxies: the networks whose X-Forwarded-For is believed.
         public_hosts: the names that short links are asked for under; empty: whatever is asked for.
@@ -42,7 +51,9 @@ class RedirectSettings:
     redis: RedisSettings
     read_timeout: float = 1.0
     write_timeout: float = 1.0
-    cache_size: int = 100_000
+    cache_bytes: int = 48 * MIB
+    warm_links: int = 10_000
+    replicas: tuple[DatabaseSettings, ...] = ()
     click_buffer_size: int = 100_000
     trusted_proxies: tuple[Network, ...] = ()
     public_hosts: tuple[str, ...] = ()
@@ -58,13 +69,20 @@ def read_settings(variables: Mapping[str, str] | None = None) -> RedirectSetting
     """
     environment = Environment(os.environ if variables is None else variables)
     read_timeout = environment.duration("LINKRIFT_REDIRECT_READ_TIMEOUT", 1.0, minimum=0.01, maximum=30.0)
+    database = replace(
+        read_database(environment, connections=20, idle=2, command_timeout=read_timeout),
+        connect_timeout=read_timeout,
+        patience=read_timeout * PATIENCE_SHARE,
+    )
     settings = RedirectSettings(
         process=read_process(environment, "redirect", 8081),
-        database=read_database(environment, connections=20, idle=2, command_timeout=read_timeout),
+        database=database,
         redis=read_redis(environment, pool_size=50, timeout=read_timeout * REDIS_SHARE),
         read_timeout=read_timeout,
         write_timeout=environment.duration("LINKRIFT_REDIRECT_WRITE_TIMEOUT", 1.0, minimum=0.01, maximum=30.0),
-        cache_size=environment.integer("LINKRIFT_REDIRECT_CACHE_SIZE", 100_000, minimum=1, maximum=10_000_000),
+        cache_bytes=environment.integer("LINKRIFT_REDIRECT_CACHE_MIB", 48, minimum=1, maximum=65536) * MIB,
+        warm_links=environment.integer("LINKRIFT_REDIRECT_WARM_LINKS", 10_000, minimum=0, maximum=100_000),
+        replicas=read_replicas(environment, database, timeout=read_timeout * REPLICA_SHARE),
         click_buffer_size=environment.integer("LINKRIFT_CLICK_BUFFER_SIZE", 100_000, minimum=1, maximum=10_000_000),
         trusted_proxies=environment.networks("LINKRIFT_TRUSTED_PROXIES"),
         public_hosts=environment.hosts("LINKRIFT_PUBLIC_HOSTS"),
