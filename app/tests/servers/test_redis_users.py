@@ -40,7 +40,6 @@ NOT_FOR_SERVICES = (
         ("redirect", "XREADGROUP GROUP linkrift-worker x STREAMS linkrift:clicks >"),
         ("redirect", "XDEL linkrift:clicks 0-1"),
         ("redirect", "PUBLISH linkrift:invalidate x"),
-        ("redirect", "EVALSHA 0 0"),
         ("api", "XADD linkrift:clicks * events []"),
         ("api", "SUBSCRIBE linkrift:invalidate"),
         ("worker", "XGROUP DESTROY linkrift:clicks linkrift-worker"),
