@@ -4,21 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-import json
 import time
 from collections.abc import Callable
-from typing import Any
 
 import pytest
 from aiohttp.test_utils import make_mocked_request
 from prometheus_client import REGISTRY
-from redis.exceptions import ConnectionError as RedisConnectionError
 
-from linkrift import codes, metrics
+from linkrift import codes
 from linkrift.board import Board
 from linkrift.lifecycle import Process
 from linkrift.links import LinkState
-from linkrift.redirect.buffer import ClickBuffer, RawClick
 from linkrift.redirect.service import RedirectService
 from linkrift.redirect.settings import read_settings
 from linkrift.redirect.tally import Tally
@@ -72,65 +68,6 @@ async def until(condition: Callable[[], bool]) -> None:
         await asyncio.sleep(0.001)
 
 
-class FakePipeline:
-    def __init__(self, redis: FakeRedis) -> None:
-        self._redis = redis
-        self._entries: list[str] = []
-
-    def xadd(self, stream: str, fields: dict[str, str]) -> None:
-        assert stream == "linkrift:clicks"
-        self._entries.append(fields["events"])
-
-    async def execute(self) -> None:
-        if self._redis.away:
-            raise RedisConnectionError("away")
-        self._redis.entries += self._entries
-
-
-class FakeRedis:
-    def __init__(self) -> None:
-        self.away = False
-        self.entries: list[str] = []
-
-    def pipeline(self, *, transaction: bool) -> FakePipeline:
-        return FakePipeline(self)
-
-    def events(self) -> list[dict[str, Any]]:
-        return [event for entry in self.entries for event in json.loads(entry)]
-
-
-def make_buffer(size: int = 1000) -> tuple[ClickBuffer, FakeRedis]:
-    redis = FakeRedis()
-    return ClickBuffer(redis, VisitorNetworks(TRUSTED), size=size), redis  # type: ignore[arg-type] # a stand-in
-
-
-def click(number: int = 1) -> RawClick:
-    return RawClick(
-        f"code{number}", 1_790_000_000.5, "visit", "https://a.example/b", "agent\udcff/1", "10.0.0.1", "203.0.113.9"
-    )
-
-
-async def test_clicks_travel_together_and_say_no_more_than_they_must() -> None:
-    buffer, redis = make_buffer()
-    for number in range(250):
-        buffer.capture(click(number))
-    await buffer.send()
-    assert [len(json.loads(entry)) for entry in redis.entries] == [100, 100, 50]
-    events = redis.events()
-    assert [event["code"] for event in events] == [f"code{number}" for number in range(250)]
-    assert len({event["id"] for event in events}) == 250
-    del events[0]["id"]
-    assert events[0] == {
-        "code": "code0",
-        "at": 1_790_000_000_500,
-        "request": "visit",
-        "referrer": "a.example",
-        "agent": "agent?/1",
-        "network": "203.0.113.0",
-    }
-    assert buffer.waiting() == 0
-
-
 async def test_following_the_canary_is_no_click() -> None:
     variables = {
         "LINKRIFT_DB_HOST": "127.0.0.1",
@@ -147,54 +84,6 @@ async def test_following_the_canary_is_no_click() -> None:
         await service.handle(make_mocked_request("GET", f"/{code}"))
         waiting.append(service._clicks.waiting())
     assert waiting == [0, 1]
-
-
-async def test_clicks_wait_while_redis_is_away_and_are_dropped_beyond_the_bound() -> None:
-    buffer, redis = make_buffer(size=150)
-    redis.away = True
-    dropped = value_of(metrics.CLICKS_DROPPED)
-    for number in range(200):
-        buffer.capture(click(number))
-    with pytest.raises(RedisConnectionError):
-        await buffer.send()
-    buffer.capture(click(200))
-    assert buffer.waiting() == 150
-    buffer.refresh_metrics()
-    assert value_of(metrics.CLICKS_DROPPED) - dropped == 51
-    redis.away = False
-    await buffer.send()
-    assert [event["code"] for event in redis.events()] == [f"code{number}" for number in range(150)]
-
-
-async def test_the_background_task_sends_again(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr("linkrift.redirect.buffer.FLUSH_SECONDS", 0.001)
-    monkeypatch.setattr("linkrift.redirect.buffer.RETRY_FIRST_SECONDS", 0.001)
-    caplog.set_level("INFO")
-    buffer, redis = make_buffer()
-    redis.away = True
-    buffer.capture(click())
-    sending = asyncio.create_task(buffer.run())
-    await until(lambda: "clicks wait" in caplog.text)
-    redis.away = False
-    await until(lambda: "takes clicks again" in caplog.text)
-    assert len(redis.entries) == 1
-    sending.cancel()
-    assert caplog.text.count("clicks wait") == 1
-
-
-async def test_the_last_flush_has_a_deadline() -> None:
-    buffer, redis = make_buffer()
-    redis.away = True
-    dropped = value_of(metrics.CLICKS_DROPPED)
-    buffer.capture(click())
-    await buffer.flush(0.15)
-    assert value_of(metrics.CLICKS_DROPPED) - dropped == 1
-
-
-def value_of(counter: Any) -> float:
-    return float(counter.collect()[0].samples[0].value)
 
 
 def test_the_tally_is_handed_over() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection
+from datetime import datetime, timezone
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -11,12 +12,12 @@ from aiohttp import web
 from pydantic import BaseModel
 
 from linkrift import codes
-from linkrift.api import cursors, targets
+from linkrift.api import cursors, stats, targets
 from linkrift.api.accounts import Accounts, EmailTakenError
 from linkrift.api.audit import AuditLog
 from linkrift.api.idempotency import HEADER, REPLAYED, Given, Idempotency
 from linkrift.api.invalidation import Invalidation
-from linkrift.api.models import Account, Credentials, Link, LinkChange, LinkPage, NewLink, Stats, Token, utc
+from linkrift.api.models import Account, Credentials, Link, LinkChange, LinkPage, NewLink, Token, utc
 from linkrift.api.passwords import Passwords
 from linkrift.api.problems import ApiError
 from linkrift.api.rate_limits import RateLimits
@@ -29,9 +30,6 @@ from linkrift.link_passwords import BusyError, LinkPasswords
 
 PAGE_DEFAULT = 50
 PAGE_MAXIMUM = 200
-
-# Each event once, however often it was delivered and whether or not its rows were merged yet.
-_CLICKS = "SELECT uniqExact(event_id) FROM clicks WHERE code = %(code)s"
 
 _LINK_PAGE_QUERY = (
     QueryParameter(
@@ -148,8 +146,9 @@ class Handlers:
             ),
             Route(
                 *("GET", "/links/{code}/stats", owned(self.stats), "linkStats", "Count a link's clicks"),
-                answer=Stats,
-                problems=(404, 503),
+                answer=stats.Stats,
+                problems=(400, 404, 503),
+                query=stats.QUERY,
             ),
         ]
 
@@ -259,9 +258,9 @@ class Handlers:
 
     async def stats(self, request: web.Request, owner: UUID) -> web.Response:
         """Count a link's clicks."""
+        question = stats.read_question(request.query, datetime.now(timezone.utc))
         link = _found(await self._links.find(owner, request.match_info["code"]))
-        rows = await self._clickhouse.execute(_CLICKS, {"code": link.short_code})
-        return _json(Stats(code=link.short_code, clicks=rows[0][0]))
+        return _json(await stats.read_stats(self._clickhouse, link.short_code, question))
 
     async def _spend_sign_in(self, request: web.Request, action: str, email: str) -> None:
         """Count an attempt to sign in; too many are refused, from wherever they come."""

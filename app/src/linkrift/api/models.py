@@ -149,13 +149,6 @@ class LinkPage(BaseModel):
     next_cursor: str | None = Field(description="Give it as `cursor` for the next page; null on the last one.")
 
 
-class Stats(BaseModel):
-    """How often a link was followed."""
-
-    code: str
-    clicks: int
-
-
 class FieldError(BaseModel):
     """What is wrong with a field."""
 

@@ -32,8 +32,10 @@ from linkrift.redirect.passwords import Passwords
 from linkrift.redirect.previews import Previews
 from linkrift.redirect.settings import RedirectSettings
 from linkrift.redirect.sources import Sources
+from linkrift.redirect.spool import Spool
 from linkrift.redirect.tally import Tally
 from linkrift.redirect.visit import Reply, Visit
+from linkrift.redirect.visitor_ids import VisitorSalts
 from linkrift.redis_client import connect, connect_guarded
 from linkrift.release import Release
 from linkrift.request_ids import HEADER as REQUEST_ID
@@ -63,8 +65,19 @@ class RedirectService:
         self._sources = Sources(settings, self._redis, self._database, writes=process.index == 0)
         self._cache = self._sources.cache
         self._lookup = self._sources.lookup
-        self._networks = VisitorNetworks(settings.trusted_proxies)
-        self._clicks = ClickBuffer(self._click_redis, self._networks, size=settings.click_buffer_size)
+        self._networks = VisitorNetworks(
+            settings.trusted_proxies,
+            ipv4_prefix=settings.click_ipv4_prefix,
+            ipv6_prefix=settings.click_ipv6_prefix,
+        )
+        self._visitors = VisitorSalts(self._redis)
+        self._clicks = ClickBuffer(
+            self._click_redis,
+            self._networks,
+            size=settings.click_buffer_size,
+            spool=Spool(settings.click_spool, settings.click_spool_bytes) if settings.click_spool else None,
+            visitors=self._visitors,
+        )
         self._hosts = Hosts(settings.public_hosts)
         self._unknown_codes = UnknownCodes(settings.unknown_codes)
         self._password_checker = LinkPasswords(waiting=PASSWORDS_WAITING)
@@ -108,6 +121,7 @@ class RedirectService:
         """Start what runs beside the requests and connect to what can be reached."""
         self._tasks = [
             asyncio.create_task(self._clicks.run()),
+            asyncio.create_task(self._visitors.run()),
             asyncio.create_task(self._keep_metrics()),
         ]
         await self._database.open()
@@ -117,6 +131,7 @@ class RedirectService:
         """Send the clicks that are left."""
         await tasks.end(self._tasks)
         await self._clicks.flush(deadline_seconds)
+        self._clicks.close()
 
     async def close(self) -> None:
         """Close Redis, then PostgreSQL; the metrics are the last to know."""
@@ -199,6 +214,7 @@ class RedirectService:
                 headers.get("User-Agent", ""),
                 request.remote or "",
                 ",".join(headers.getall("X-Forwarded-For", ())),
+                headers.get("CF-IPCountry", ""),
             )
         )
 
