@@ -18,10 +18,11 @@ from redis.asyncio import Redis
 from yarl import URL
 
 from app.tests.servers.harness import MIGRATIONS, Running, eventually, running, variables_of
+from linkrift.api.tokens import Tokens
 from linkrift.redirect import attempts
 from tools.testing.servers import PostgresqlServer, RedisServer
 
-PASSWORD = "correct horse battery"
+OWNER = uuid.UUID("00000000-0000-4000-8000-000000000001")
 SECRET = "open sesame"
 TARGET = "https://example.org/a?x=1#part"
 
@@ -87,9 +88,7 @@ async def shop(environment: dict[str, str], postgresql: PostgresqlServer) -> Asy
         jar = aiohttp.DummyCookieJar()
         session = await stack.enter_async_context(aiohttp.ClientSession(cookie_jar=jar))
         started = Shop(api, redirects, session)
-        account = {"email": f"{uuid.uuid4().hex}@example.test", "password": PASSWORD}
-        _, token = await started.call("POST", "/auth/register", account)
-        session.headers["Authorization"] = f"Bearer {token['access_token']}"
+        session.headers["Authorization"] = f"Bearer {Tokens(environment["LINKRIFT_JWT_SECRET"], (), 3600.0).issue(OWNER)}"
         yield started
 
 
@@ -97,14 +96,14 @@ def at(seconds: float) -> str:
     return (datetime.now(timezone.utc) + timedelta(seconds=seconds)).isoformat()
 
 
-@pytest.mark.parametrize("status", [301, 302, 307, 308])
-async def test_the_status_is_the_owners_and_nothing_is_kept_by_anybody(shop: Shop, status: int) -> None:
-    code = await shop.make(redirect_status=status)
-    for method in ("GET", "HEAD"):
-        answer = await shop.visit(code, method)
-        assert (answer.status, answer.headers["Location"], answer.text) == (status, TARGET, "")
-        # Also the permanent ones: what a browser keeps can neither be changed nor counted.
-        assert answer.headers["Cache-Control"] == "private, no-store"
+async def test_the_status_is_the_owners_and_nothing_is_kept_by_anybody(shop: Shop) -> None:
+    for status in (301, 302, 307, 308):
+        code = await shop.make(redirect_status=status)
+        for method in ("GET", "HEAD"):
+            answer = await shop.visit(code, method)
+            assert (answer.status, answer.headers["Location"], answer.text) == (status, TARGET, "")
+            # Also the permanent ones: what a browser keeps can neither be changed nor counted.
+            assert answer.headers["Cache-Control"] == "private, no-store"
     await shop.change(code, redirect_status=302, url="https://example.com/")
     await eventually(lambda: leads(shop, code, "https://example.com/"), "the change is seen")
 
@@ -379,11 +378,14 @@ class OldRelease:
         await self._redis.set(f"linkrift:link:{code}", json.dumps(document), ex=300)
 
 
-@pytest.mark.parametrize("rule", [{"password": SECRET}, {"max_clicks": 5}, {"active_from": at(-3600)}])
 async def test_a_release_that_knows_no_rules_never_opens_a_link_that_has_one(
-    shop: Shop, postgresql: PostgresqlServer, redis: Redis, rule: dict[str, Any]
+    shop: Shop, postgresql: PostgresqlServer, redis: Redis
 ) -> None:
-    old = OldRelease(postgresql, redis)
+    for rule in ({"password": SECRET}, {"max_clicks": 5}, {"active_from": at(-3600)}):
+        await never_opens(shop, OldRelease(postgresql, redis), rule)
+
+
+async def never_opens(shop: Shop, old: OldRelease, rule: dict[str, Any]) -> None:
     guarded, plain, off = await shop.make(**rule), await shop.make(), await shop.make(**rule, is_active=False)
     assert [old.opens(code) for code in (guarded, plain, off)] == [False, True, False]
     assert not await old.opens_from_redis(guarded)
@@ -424,7 +426,7 @@ async def test_what_the_api_refuses(shop: Shop) -> None:
     ):
         status, problem = await shop.call("POST", "/links", {"url": TARGET, field: value})
         assert (status, problem["errors"][0]["field"]) == (422, field), (field, value)
-        assert str(value) not in json.dumps(problem["errors"])
+        assert field != "password" or str(value) not in json.dumps(problem)
     times = {"active_from": at(60), "expires_at": at(30)}
     assert (await shop.call("POST", "/links", {"url": TARGET, **times}))[0] == 422
     code = await shop.make()
@@ -434,10 +436,9 @@ async def test_what_the_api_refuses(shop: Shop) -> None:
 
 def test_the_migration_can_be_taken_back_and_leaves_guarded_links_shut(postgresql: PostgresqlServer) -> None:
     files = MIGRATIONS / "postgresql"
-    owner = "00000000-0000-4000-8000-000000000001"
     postgresql.execute(
         "INSERT INTO links (user_id, short_code, original_url, max_clicks) "
-        f"VALUES ('{owner}', 'guarded-then', 'https://x', 1)"
+        f"VALUES ('{OWNER}', 'guarded-then', 'https://x', 1)"
     )
     postgresql.execute((files / "000005_link_rules.down.sql").read_text())
     try:
