@@ -58,10 +58,13 @@ def clicks_sql(code: str, clicks: int) -> str:
     """Return the query that makes so many clicks of the last 30 days inside ClickHouse, one in ten of a link."""
     return (
         # Numbers, and words of this file.
-        "INSERT INTO linkrift_analytics.clicks (event_id, code, clicked_at, referrer_host, address)"  # noqa: S608
+        "INSERT INTO linkrift_analytics.clicks"  # noqa: S608
+        " (event_id, code, clicked_at, referrer_host, address, visitor, country, browser, os, device)"
         f" SELECT generateUUIDv4(), if(number % {SHARE} = 0, '{code}', concat('other', toString(number % {OTHERS}))),"
         " now() - number % 2592000, concat('site', toString(number % 97), '.example'),"
-        " concat('198.51.', toString(number % 251), '.0')"
+        " concat('198.51.', toString(number % 251), '.0'), cityHash64(number % 400000),"
+        " ['DE', 'US', 'JP'][number % 3 + 1], ['Chrome', 'Firefox', 'Safari'][number % 3 + 1],"
+        " ['Windows', 'Android', 'iOS'][number % 3 + 1], 'phone'"
         f" FROM system.numbers LIMIT {clicks}"
     )
 

@@ -61,16 +61,17 @@ class Ask:
     count: bool = False
 
 
-def command(ask: Ask, script: str, host: str) -> str:
+def command(ask: Ask, script: str, host: str, scheme: str = "http") -> str:
     """Return the command line.
 
     Args:
         ask: What is asked.
         script: Path of load.lua.
         host: The name that is asked for.
+        scheme: Or https; no certificate is checked then.
     """
     words = ["wrk", "-t1", f"-c{ask.connections}", f"-d{ask.seconds:.0f}s", "--timeout", "5s", "-s", script]
-    words += [f"http://{ask.place}", "--", ask.file, host, str(ask.limit), str(int(ask.count))]
+    words += [f"{scheme}://{ask.place}", "--", ask.file, host, str(ask.limit), str(int(ask.count))]
     return " ".join(words)
 
 
