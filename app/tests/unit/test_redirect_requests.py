@@ -181,9 +181,13 @@ async def test_paths_that_are_no_codes(server: Server, target: bytes) -> None:
         b"G@T /abc1234 HTTP/1.1",
     ],
 )
-async def test_request_lines_that_are_refused(server: Server, line: bytes) -> None:
+async def test_request_lines_that_are_refused(server: Server, line: bytes, caplog: pytest.LogCaptureFixture) -> None:
     answers = await server.send(line + b"\r\n" + HOST + b"\r\n")
     assert set(answers) == {b"400"}
+    assert b"Server: linkrift\r\n" in server.answered
+    # What anybody sends is neither repeated nor written down.
+    assert b"GET" not in server.answered
+    assert "GET" not in caplog.text
 
 
 BODY = b"0\r\n\r\nGET /abc1234 HTTP/1.1\r\n" + HOST + b"\r\n"

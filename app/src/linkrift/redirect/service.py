@@ -12,6 +12,7 @@ from aiohttp import web
 from linkrift import metrics, tasks
 from linkrift.admission import Admission
 from linkrift.codes import CANARY, is_code
+from linkrift.connections import Server, SilentConnections
 from linkrift.health import Health, State
 from linkrift.lifecycle import Activity, Process
 from linkrift.link_passwords import LinkPasswords
@@ -100,7 +101,9 @@ class RedirectService:
             {"postgresql": self._database.check, "redis": self._check_redis},
         )
         self._operations = Operations(self.health, process.board, self.refresh_metrics)
-        self._server = web.Server(self.handle, access_log=None)
+        # Nothing here takes a body that is compressed.
+        self._server = Server(self.handle, refuse=self._refuse, access_log=None, auto_decompress=False)
+        self._silent_connections = SilentConnections(lambda: self._server)
 
     def _make_guarded(self, settings: RedirectSettings) -> GuardedLinks:
         attempts = Attempts(self._redis, settings.pass_keys[0])
@@ -122,6 +125,7 @@ class RedirectService:
         self._tasks = [
             asyncio.create_task(self._clicks.run()),
             asyncio.create_task(self._visitors.run()),
+            asyncio.create_task(self._silent_connections.run()),
             asyncio.create_task(self._keep_metrics()),
         ]
         await self._database.open()
@@ -305,6 +309,16 @@ class RedirectService:
         # A body that is not read must not be taken for the next request.
         close = self.health.state is State.DRAINING or request.method not in ("GET", "HEAD")
         return Visit(request, code, request_id, self._answers, close)
+
+    def _refuse(self, status: int) -> web.Response:
+        """Answer what cannot be read as a request."""
+        headers = {
+            "Server": "linkrift",
+            "X-Deployment-Version": self._version,
+            "X-Content-Type-Options": "nosniff",
+            "Cache-Control": "no-store",
+        }
+        return web.Response(status=status, text="This is no request that can be read.\n", headers=headers)
 
     async def _check_redis(self) -> None:
         await self._redis.ping()
