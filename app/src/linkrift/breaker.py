@@ -65,21 +65,29 @@ class Breaker:
         # When calls without an answer began, the oldest first.
         self._waiting: dict[object, float] = {}
         self._probing: asyncio.Task[None] | None = None
+        self._refused = metrics.BREAKER_REFUSED.labels(name)
         self.state = State.CLOSED
         metrics.BREAKER_STATE.labels(name).set(State.CLOSED)
 
     @contextmanager
-    def call(self) -> Iterator[None]:
+    def call(self) -> Iterator[Callable[[], None]]:
         """Let the calls in the block through.
+
+        Yields:
+            To be called when the question is sent: from then on an answer is waited for. Connecting is left out, which
+            takes long where many do it at once.
 
         Raises:
             BreakerOpenError: they are refused.
         """
         self._admit()
         ticket = object()
-        self._waiting[ticket] = time.monotonic()
+
+        def asked() -> None:
+            self._waiting[ticket] = time.monotonic()
+
         try:
-            yield
+            yield asked
         except self._failures as error:
             self._note_failure(error)
             raise
@@ -89,7 +97,7 @@ class Breaker:
         else:
             self._note_answer()
         finally:
-            del self._waiting[ticket]
+            self._waiting.pop(ticket, None)
 
     async def close(self) -> None:
         """Stop probing."""
@@ -100,6 +108,7 @@ class Breaker:
         if self.state is State.CLOSED and self._hangs():
             self._open(f"no answer to {FAILURES} calls within {self._patience:g} s")
         if self.state is not State.CLOSED:
+            self._refused.inc()
             raise BreakerOpenError(f"{self._name} did not answer before and is not asked")
 
     def _hangs(self) -> bool:

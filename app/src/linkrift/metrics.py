@@ -85,6 +85,9 @@ BREAKER_STATE = Gauge(
 )
 BREAKER_OPENED = Counter("linkrift_breaker_opened", "Times a data store was given up until it answers.", ["dependency"])
 RATE_LIMITED = Counter("linkrift_rate_limited", "Requests refused with 429, by the limit.", ["limit"])
+BREAKER_REFUSED = Counter(
+    "linkrift_breaker_refused", "Calls that were not made, since the data store did not answer before.", ["dependency"]
+)
 CLICKS_CAPTURED = Counter("linkrift_clicks_captured", "Clicks taken for counting.")
 CLICKS_DROPPED = Counter("linkrift_clicks_dropped", "Clicks lost because nothing had room for them any more.")
 CLICKS_SPOOLED = Counter("linkrift_clicks_spooled", "Clicks written to disk because Redis did not take them.")

@@ -110,8 +110,9 @@ class Database:
         """
         started = time.perf_counter()
         try:
-            with self._breaker.call():
+            with self._breaker.call() as asked:
                 async with self._lend() as connection:
+                    asked()
                     yield connection
         except BreakerOpenError as error:
             raise DatabaseAwayError(str(error)) from error

@@ -19,6 +19,8 @@ from linkrift.settings import RedisSettings
 
 CLICK_STREAM = "linkrift:clicks"
 DEAD_CLICK_STREAM = "linkrift:clicks:dead"
+# After this part of the time that a command may take, it seems to wait in vain: connecting is in it, and was short.
+PATIENCE_SHARE = 0.8
 WORKER_GROUP = "linkrift-worker"
 INVALIDATION_CHANNEL = "linkrift:invalidate"
 
@@ -31,6 +33,10 @@ _UNUSABLE = (RedisConnectionError, RedisTimeoutError, OSError, asyncio.TimeoutEr
 def link_key(code: str) -> str:
     """Return the key under which a link is cached."""
     return f"linkrift:link:{code}"
+
+
+class NotAskedError(RedisConnectionError):
+    """Redis did not answer before, so it was not asked."""
 
 
 class GuardedRedis(Redis):
@@ -52,10 +58,11 @@ class GuardedRedis(Redis):
             RedisError: also where the server is not asked.
         """
         try:
-            with self._breaker.call():
+            with self._breaker.call() as asked:
+                asked()
                 return await self._ask(*args, **options)
         except BreakerOpenError as error:
-            raise RedisConnectionError(str(error)) from error
+            raise NotAskedError(str(error)) from error
 
     async def aclose(self, close_connection_pool: bool | None = None) -> None:
         """Close all connections."""
@@ -71,7 +78,7 @@ class GuardedRedis(Redis):
 
 def connect_guarded(settings: RedisSettings, client_name: str) -> GuardedRedis:
     """Make a client, as `connect` does, that does not ask a server that does not answer."""
-    return GuardedRedis(_make_pool(settings, client_name, settings.timeout), patience=settings.timeout / 2)
+    return GuardedRedis(_make_pool(settings, client_name, settings.timeout), patience=settings.timeout * PATIENCE_SHARE)
 
 
 def salt_key(day: int) -> str:

@@ -28,7 +28,8 @@ class Store:
         self.probes = 0
 
     async def call(self, breaker: Breaker) -> None:
-        with breaker.call():
+        with breaker.call() as asked:
+            asked()
             self.calls += 1
             await self._answer()
 
@@ -169,6 +170,14 @@ async def test_who_comes_after_three_that_wait_in_vain_does_not_wait(store: Stor
     store.gate.set()
     await asyncio.gather(*waiting)
     await until(lambda: breaker.state is State.CLOSED)
+
+
+async def test_connecting_may_take_its_time(store: Store, clock: Clock) -> None:
+    breaker = make(store, patience=1.0)
+    with breaker.call(), breaker.call(), breaker.call():
+        clock.now += 2.0
+        with breaker.call():
+            pass
 
 
 async def test_slow_calls_are_no_sign_while_others_are_answered(store: Store, clock: Clock) -> None:

@@ -17,7 +17,7 @@ from linkrift.links import ROW_COLUMNS, LinkState
 from linkrift.postgres import Database, DatabaseAwayError
 from linkrift.redirect.cache import Entry, MemoryCache
 from linkrift.redirect.changes import Changes
-from linkrift.redis_client import REDIS_ERRORS, link_key
+from linkrift.redis_client import REDIS_ERRORS, NotAskedError, link_key
 
 LOG = logging.getLogger(__name__)
 
@@ -198,6 +198,8 @@ class Lookup:
         try:
             data = await self._redis.get(link_key(code))
             return None if data is None else LinkState.decode(data)
+        except NotAskedError:
+            return None
         except REDIS_ERRORS as error:
             REDIS_FAILURES.inc()
             LOG.debug("Redis did not answer a lookup: %s", error)
@@ -254,6 +256,8 @@ class Lookup:
         try:
             # Only where there is nothing: the API may have put a newer state there meanwhile.
             await self._redis.set(link_key(code), state.encode(), ex=REDIS_TTL_SECONDS, nx=True)
+        except NotAskedError:
+            return
         except REDIS_ERRORS as error:
             REDIS_FAILURES.inc()
             LOG.debug("Redis did not take a link: %s", error)
