@@ -29,8 +29,10 @@ class VisitorNetworks:
             ipv6_prefix: the same for IPv6.
         """
         self._trusted = trusted
-        self._prefixes = {4: ipv4_prefix, 6: ipv6_prefix}
+        self._masks = {4: _mask(ipv4_prefix, 32), 6: _mask(ipv6_prefix, 128)}
         self.of = lru_cache(maxsize=8192)(self._of)
+        # Proxies are few, and asked about for each click.
+        self._proxy = lru_cache(maxsize=1024)(self._find_proxy)
 
     def address(self, peer: str, forwarded_for: str) -> Address | None:
         """Return the address that a request came from, or None when that cannot be told.
@@ -41,24 +43,30 @@ class VisitorNetworks:
             peer: the address that the connection came from.
             forwarded_for: the header X-Forwarded-For, all of them joined by commas; each proxy adds to the end.
         """
-        address = _parse(peer)
+        address, trusted = self._proxy(peer)
         for hop in reversed(forwarded_for.split(",")):
-            if address is None or not any(address in network for network in self._trusted):
+            if not trusted:
                 break
             next_address = _parse(hop.strip())
             if next_address is None:
                 break
-            address = next_address
+            address, trusted = next_address, self._is_trusted(next_address)
         return address
 
     def network(self, address: Address) -> str:
         """Return the network of an address: that much of it is kept."""
-        return str(ipaddress.ip_network((address, self._prefixes[address.version]), strict=False).network_address)
+        return str(type(address)(int(address) & self._masks[address.version]))
 
     def trusts(self, peer: str) -> bool:
         """Tell whether what a peer says of its visitors is believed."""
+        return self._proxy(peer)[1]
+
+    def _find_proxy(self, peer: str) -> tuple[Address | None, bool]:
         address = _parse(peer)
-        return address is not None and any(address in network for network in self._trusted)
+        return address, address is not None and self._is_trusted(address)
+
+    def _is_trusted(self, address: Address) -> bool:
+        return any(address in network for network in self._trusted)
 
     def _of(self, peer: str, forwarded_for: str) -> str:
         """Return the network that a request came from, or an empty text when that cannot be told."""
@@ -85,3 +93,7 @@ def _parse(text: str) -> Address | None:
     if isinstance(address, ipaddress.IPv6Address):
         return address.ipv4_mapped or address
     return address
+
+
+def _mask(prefix: int, bits: int) -> int:
+    return (1 << bits) - (1 << (bits - prefix))
