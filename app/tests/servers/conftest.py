@@ -8,6 +8,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from argon2 import PasswordHasher
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -99,7 +100,16 @@ def environment(
 
 
 @pytest.fixture
-async def anybody(environment: dict[str, str], postgresql: PostgresqlServer) -> AsyncIterator[Client]:
+def cheap_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hashing one takes a good part of a second and 64 MiB, as it should, except in tests of other things."""
+    cheap = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+    monkeypatch.setattr("linkrift.api.passwords.PasswordHasher", lambda: cheap)
+
+
+@pytest.fixture
+async def anybody(
+    environment: dict[str, str], postgresql: PostgresqlServer, cheap_passwords: None
+) -> AsyncIterator[Client]:
     async with running("api", variables_of("api", environment, postgresql)) as api, aiohttp.ClientSession() as session:
         yield Client(session, api.url, api)
 
