@@ -88,7 +88,8 @@ async def shop(environment: dict[str, str], postgresql: PostgresqlServer) -> Asy
         jar = aiohttp.DummyCookieJar()
         session = await stack.enter_async_context(aiohttp.ClientSession(cookie_jar=jar))
         started = Shop(api, redirects, session)
-        session.headers["Authorization"] = f"Bearer {Tokens(environment["LINKRIFT_JWT_SECRET"], (), 3600.0).issue(OWNER)}"
+        token = Tokens(environment["LINKRIFT_JWT_SECRET"], (), 3600.0).issue(OWNER)
+        session.headers["Authorization"] = f"Bearer {token}"
         yield started
 
 
