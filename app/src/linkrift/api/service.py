@@ -103,7 +103,7 @@ class ApiService:
         self._application = self._make_application(Surroundings(release.id, self.health, self.activity, self._limits))
         self._runner: web.BaseRunner | None = None
         self._version = release.id
-        self._silent = SilentConnections(lambda: self._runner.server if self._runner else None)
+        self._silent_connections = SilentConnections(lambda: self._runner.server if self._runner else None)
 
     def make_runner(self, shutdown_timeout: float) -> web.BaseRunner:
         """Return what serves the port."""
@@ -115,7 +115,7 @@ class ApiService:
         self._tasks = [
             asyncio.create_task(self._invalidation.run()),
             asyncio.create_task(self._idempotency.run()),
-            asyncio.create_task(self._silent.run()),
+            asyncio.create_task(self._silent_connections.run()),
             asyncio.create_task(self._keep_metrics()),
         ]
         await self._database.open()
