@@ -19,9 +19,12 @@ from redis.asyncio import Redis
 
 from app.tests.servers.harness import Running, eventually, running, variables_of
 from app.tests.servers.test_programs import insert_link
+from linkrift.api.invalidation import Invalidation
+from linkrift.api.settings import read_settings as read_api_settings
 from linkrift.breaker import State
 from linkrift.links import LinkState
 from linkrift.redirect.service import RedirectService
+from linkrift.redis_client import connect_guarded
 from tools.testing.process import free_port
 from tools.testing.servers import PostgresqlServer, RedisServer
 
@@ -335,3 +338,29 @@ async def test_a_replica_is_asked_and_missed_by_nobody(
         assert await site.follow("nothing-here") == (404, None)
     assert failures("postgresql-replica-1") == 0
     assert 0 < failures("postgresql-replica-2") <= FEW
+
+
+@pytest.mark.parametrize("way", ["out_of_memory", "read_only"])
+async def test_changes_are_announced_while_redis_takes_none(
+    environment: dict[str, str],
+    postgresql: PostgresqlServer,
+    redis: Redis,
+    redis_outages: RedisOutages,
+    way: str,
+) -> None:
+    settings = read_api_settings(variables_of("api", environment, postgresql)).redis
+    client = connect_guarded(settings, "test")
+    api = Invalidation(client)
+    await api.announce("abc", LinkState("https://old.example/", 1))
+    async with redis.pubsub() as pubsub:
+        await pubsub.subscribe("linkrift:invalidate")
+        assert await pubsub.get_message(timeout=5.0) is not None
+        with getattr(redis_outages, way)():
+            await api.announce("abc", LinkState("https://new.example/", 2))
+            heard = await pubsub.get_message(timeout=5.0)
+            assert heard is not None
+            assert heard["data"] == b"abc 2"
+            assert "old" in str(await redis.get("linkrift:link:abc"))
+    await api.send_pending()
+    assert "new" in str(await redis.get("linkrift:link:abc"))
+    await client.aclose()
