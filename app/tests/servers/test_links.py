@@ -22,7 +22,6 @@ from linkrift.api.tokens import Tokens
 from linkrift.redirect import attempts
 from tools.testing.servers import PostgresqlServer, RedisServer
 
-OWNER = uuid.UUID("00000000-0000-4000-8000-000000000001")
 SECRET = "open sesame"
 TARGET = "https://example.org/a?x=1#part"
 
@@ -77,7 +76,7 @@ async def shop(environment: dict[str, str], postgresql: PostgresqlServer) -> Asy
         "LINKRIFT_UNKNOWN_CODES_PER_MINUTE": "20",
     }
     async with AsyncExitStack() as stack:
-        hosts = {"LINKRIFT_OWN_HOSTS": "api.example.test"}
+        hosts = {"LINKRIFT_OWN_HOSTS": "api.example.test", "LINKRIFT_RATE_LIMIT_WRITES": "1000"}
         api = await stack.enter_async_context(running("api", variables_of("api", environment, postgresql, **hosts)))
         redirects = [
             await stack.enter_async_context(
@@ -88,7 +87,11 @@ async def shop(environment: dict[str, str], postgresql: PostgresqlServer) -> Asy
         jar = aiohttp.DummyCookieJar()
         session = await stack.enter_async_context(aiohttp.ClientSession(cookie_jar=jar))
         started = Shop(api, redirects, session)
-        token = Tokens(environment["LINKRIFT_JWT_SECRET"], (), 3600.0).issue(OWNER)
+        owner = uuid.uuid4()
+        postgresql.execute(
+            f"INSERT INTO users (id, email, password_hash) VALUES ('{owner}', '{owner}@example.test', '!')"
+        )
+        token = Tokens(environment["LINKRIFT_JWT_SECRET"], (), 3600.0).issue(owner)
         session.headers["Authorization"] = f"Bearer {token}"
         yield started
 
@@ -437,12 +440,11 @@ async def test_what_the_api_refuses(shop: Shop) -> None:
 
 def test_the_migration_can_be_taken_back_and_leaves_guarded_links_shut(postgresql: PostgresqlServer) -> None:
     files = MIGRATIONS / "postgresql"
-    postgresql.execute(
-        "INSERT INTO links (user_id, short_code, original_url, max_clicks) "
-        f"VALUES ('{OWNER}', 'guarded-then', 'https://x', 1)"
-    )
+    postgresql.execute("UPDATE links SET max_clicks = 1 WHERE short_code = 'ping'")
     postgresql.execute((files / "000005_link_rules.down.sql").read_text())
     try:
-        assert not is_active(postgresql, "guarded-then")
+        assert not is_active(postgresql, "ping")
     finally:
         postgresql.execute((files / "000005_link_rules.up.sql").read_text())
+        postgresql.execute((files / "000004_canary.up.sql").read_text())
+    assert is_active(postgresql, "ping")
