@@ -52,6 +52,7 @@ def test_the_guides_variables_are_understood() -> None:
         DATABASE | REDIS | {"LINKRIFT_REDIRECT_READ_TIMEOUT": "1s", "LINKRIFT_REDIRECT_WRITE_TIMEOUT": "1s"}
     )
     assert (redirect.process.port, redirect.read_timeout, redirect.process.admission_file) == (8081, 1.0, None)
+    assert (redirect.cache_bytes, redirect.warm_links, redirect.replicas) == (48 << 20, 10_000, ())
     worker = read_worker(
         REDIS
         | CLICKHOUSE
@@ -199,3 +200,21 @@ def test_a_key_that_does_not_fit(listener: dict[str, str], tmp_path: Path) -> No
         assert finding.startswith(
             "LINKRIFT_TLS_PRIVATE_KEY: expected the private key of the certificate in LINKRIFT_TLS_"
         )
+
+
+def test_replicas_are_the_primary_elsewhere_and_quicker_given_up() -> None:
+    hosts = "db2, db3:5433,[2001:db8::3]:5434"
+    redirect = read_redirect(DATABASE | REDIS | {"LINKRIFT_DB_REPLICA_HOSTS": hosts})
+    assert [(each.host, each.port) for each in redirect.replicas] == [
+        *(("db2", 5432), ("db3", 5433), ("2001:db8::3", 5434))
+    ]
+    primary, replica = redirect.database, redirect.replicas[0]
+    assert (replica.user, replica.password, replica.ssl_mode) == (primary.user, primary.password, primary.ssl_mode)
+    # One that hangs leaves time for the primary.
+    assert replica.connect_timeout + replica.command_timeout < redirect.read_timeout
+
+
+@pytest.mark.parametrize("hosts", ["db2:0x", "db2:99999", "user@db2", "db2/path", "[::1", ":5432"])
+def test_a_replica_is_a_host_and_a_port(hosts: str) -> None:
+    with pytest.raises(ConfigurationError, match="LINKRIFT_DB_REPLICA_HOSTS: expected hosts separated by commas"):
+        read_redirect(DATABASE | REDIS | {"LINKRIFT_DB_REPLICA_HOSTS": hosts})
