@@ -243,7 +243,8 @@ async def test_what_is_no_link(platform: Platform) -> None:
     for code in ("", "admin", "a/b", "a%2Fb", "x" * 65, "sitemap.xml", "%00", "Health"):
         response = await platform.follow(code)
         assert response.status == 404, code
-    response = await platform.follow("whatever", "POST")
+    assert (await platform.follow("whatever", "POST")).status == 404
+    response = await platform.follow("whatever", "PUT")
     assert (response.status, response.headers["Allow"]) == (405, "GET, HEAD")
 
 

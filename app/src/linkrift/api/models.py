@@ -48,7 +48,7 @@ LinkPassword = Annotated[
     Field(json_schema_extra={"writeOnly": True}),
 ]
 RedirectStatus = Literal[301, 302, 307, 308]
-MaximumClicks = Annotated[int, Field(ge=1, le=1_000_000_000)]
+MaximumClicks = Annotated[int, Field(strict=True, ge=1, le=1_000_000_000)]
 Code = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 
 
