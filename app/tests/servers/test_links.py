@@ -75,6 +75,9 @@ async def shop(environment: dict[str, str], postgresql: PostgresqlServer) -> Asy
         "LINKRIFT_TRUSTED_PROXIES": "127.0.0.1",
         "LINKRIFT_UNKNOWN_CODES_PER_MINUTE": "20",
     }
+    # As role postgresql makes it.
+    readonly = "ALTER ROLE linkrift_redirect SET default_transaction_read_only = on"
+    postgresql.execute(readonly, role="linkrift_redirect")
     async with AsyncExitStack() as stack:
         hosts = {"LINKRIFT_OWN_HOSTS": "api.example.test", "LINKRIFT_RATE_LIMIT_WRITES": "1000"}
         api = await stack.enter_async_context(running("api", variables_of("api", environment, postgresql, **hosts)))
