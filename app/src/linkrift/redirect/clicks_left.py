@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from linkrift.links import ROW_COLUMNS, LinkState
-from linkrift.postgres import Database, DatabaseAwayError
+from linkrift.postgres import Connection, Database, DatabaseAwayError
 
 # Of the version that we know: what we know may be out of date, and then another rule may apply.
 _TAKE = """
@@ -56,7 +56,7 @@ class ClicksLeft:
 
     async def _query(self, code: str, version: int, *, take: bool) -> bool | LinkState:
         async with self._database.connection("take_click" if take else "look_for_click") as connection:
-            if take and await connection.fetchval(_TAKE, code, version):
+            if take and await _take(connection, code, version):
                 return True
             row = await connection.fetchrow(_LOOK, code)
         if row is None:
@@ -64,3 +64,10 @@ class ClicksLeft:
         if row["version"] != version:
             return LinkState.of_row(row)
         return bool(row["left"]) and not take
+
+
+async def _take(connection: Connection, code: str, version: int) -> bool:
+    """Count one click, if one is left. For all else this service's role reads only, so this must be said."""
+    async with connection.transaction():
+        await connection.execute("SET TRANSACTION READ WRITE")
+        return bool(await connection.fetchval(_TAKE, code, version))
