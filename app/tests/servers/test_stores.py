@@ -232,6 +232,9 @@ def test_each_role_may_do_what_it_needs_and_no_more(postgresql: PostgresqlServer
         ("linkrift_worker", f"UPDATE links SET click_count = click_count + 1 WHERE short_code = '{code}'", True),
         ("linkrift_worker", "UPDATE links SET original_url = 'https://evil.example'", False),
         ("linkrift_worker", "SELECT * FROM users", False),
+        ("linkrift_worker", "SELECT * FROM link_clicks", True),
+        ("linkrift_worker", "DELETE FROM link_clicks", False),
+        ("linkrift_redirect", "SELECT * FROM link_clicks", False),
         ("linkrift_api", f"UPDATE links SET title = 'x' WHERE short_code = '{code}'", True),
         ("linkrift_api", "DROP TABLE links", False),
     ):
