@@ -76,7 +76,7 @@ async def shop(environment: dict[str, str], postgresql: PostgresqlServer) -> Asy
         "LINKRIFT_UNKNOWN_CODES_PER_MINUTE": "20",
     }
     # As role postgresql makes it.
-    readonly = "ALTER ROLE linkrift_redirect SET default_transaction_read_only = on"
+    readonly = "BEGIN READ WRITE; ALTER ROLE linkrift_redirect SET default_transaction_read_only = on; COMMIT"
     postgresql.execute(readonly, role="linkrift_redirect")
     async with AsyncExitStack() as stack:
         hosts = {"LINKRIFT_OWN_HOSTS": "api.example.test", "LINKRIFT_RATE_LIMIT_WRITES": "1000"}
