@@ -23,13 +23,21 @@ logging.getLogger("clickhouse_driver").setLevel(logging.CRITICAL)
 
 
 class ClickHouseAwayError(Exception):
-    """ClickHouse cannot be used at the moment, or refused the statement."""
+    """ClickHouse cannot be used at the moment, or refused the statement.
+
+    Attributes:
+        code: what the server calls the error; None: it did not come to that.
+    """
+
+    code: int | None = None
 
     @classmethod
     def of(cls, error: BaseException) -> ClickHouseAwayError:
         """Describe what the driver raised, without the stack trace that the server sends along."""
         if isinstance(error, ServerException):
-            return cls(f"code {error.code}: {str(error.message).partition('Stack trace:')[0].strip()}")
+            refused = cls(f"code {error.code}: {str(error.message).partition('Stack trace:')[0].strip()}")
+            refused.code = error.code
+            return refused
         return cls(f"{type(error).__name__}: {error}".strip().rstrip(":"))
 
 

@@ -17,6 +17,7 @@ from redis.asyncio import Redis
 
 from app.tests.servers.harness import MIGRATIONS, Program, eventually, program, running, variables_of
 from app.tests.servers.test_programs import insert_link
+from linkrift.api.stats import Question, read_stats
 from linkrift.api.tokens import Tokens
 from linkrift.clickhouse import ClickHouse
 from linkrift.clicks import Click, encode
@@ -225,6 +226,22 @@ async def test_what_is_told_of_a_link(
             }
         async with session.get(f"{api.url}/api/v1/links/{code}/stats", params={"by": "address"}) as response:
             assert response.status == 400
+
+
+async def test_an_api_that_is_newer_than_the_schema_counts_all_the_same(
+    environment: dict[str, str], clickhouse: ClickHouseServer
+) -> None:
+    database = f"old_{uuid.uuid4().hex}"
+    settings = read_clickhouse(Environment(environment | {"LINKRIFT_CLICKHOUSE_DATABASE": database}))
+    schema.apply(settings, schema.schema_files(MIGRATIONS / "clickhouse")[:1])
+    store = ClickHouse(settings, threads=1, statement_timeout=10.0)
+    clickhouse.execute(
+        f"INSERT INTO {database}.clicks (event_id, code, clicked_at)"
+        " SELECT generateUUIDv4(), 'abc', toDateTime(1790000000 + number) FROM numbers(3)"
+    )
+    told = await read_stats(store, "abc", Question(0, 1_790_000_002, 3600, ("country",)))
+    assert (told.clicks, told.bots, told.series) == (2, 0, None)
+    await store.close()
 
 
 def click_count(postgresql: PostgresqlServer, code: str) -> int:

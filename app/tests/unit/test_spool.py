@@ -81,7 +81,10 @@ def test_something_else_in_the_file_ends_it(tmp_path: Path) -> None:
     spool.release()
     (path,) = tmp_path.iterdir()
     path.write_bytes(path.read_bytes() + b"x" * 1000)
-    assert adopted(tmp_path) == records(1)
+    file = spool.adopt()
+    assert file is not None
+    assert (file.records, file.damaged) == (records(1), 0)
+    file.leave()
 
 
 def test_it_is_bounded_for_all_processes_together(tmp_path: Path) -> None:
@@ -121,7 +124,11 @@ def test_a_full_disk_takes_whole_records_only(
     monkeypatch.setattr(os, "write", write)
     assert spool.append(records(1)) == 1, "it is tried again"
     spool.release()
-    # What was written before the disk was full is whole; it comes again, with the same ids.
+    # What was written before the disk was full is whole, and nothing is half; it comes again, with the same ids.
+    file = Spool(tmp_path, MIB).adopt()
+    assert file is not None
+    assert (file.records, file.damaged) == (records(2), 0)
+    file.leave()
     assert adopted(tmp_path) == [*records(2), *records(1)]
 
 
