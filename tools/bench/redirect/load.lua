@@ -7,7 +7,8 @@
 
 statuses = {}
 local threads = {}
-local requests, sent, limit, other, fresh = {}, 0, 0, nil, 0
+-- wrk asks for one request that it does not send, to see whether it is one.
+local requests, sent, limit, other, fresh = {}, -1, 0, nil, 0
 
 function setup(thread)
   threads[#threads + 1] = thread
@@ -65,7 +66,7 @@ function request()
     return text(other)
   end
   sent = sent + 1
-  return text(requests[(sent - 1) % #requests + 1])
+  return text(requests[math.max(sent - 1, 0) % #requests + 1])
 end
 
 function done(summary, latency)
