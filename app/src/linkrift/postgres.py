@@ -6,23 +6,20 @@ import asyncio
 import logging
 import time
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TypeAlias
 
 import asyncpg
-from asyncpg.pool import PoolConnectionProxy
 
 from linkrift import metrics
 from linkrift.breaker import Breaker, BreakerOpenError
+from linkrift.postgres_pool import Pool
 from linkrift.settings import DatabaseSettings
 
 LOG = logging.getLogger(__name__)
 
 # What a statement runs on.
-Connection: TypeAlias = PoolConnectionProxy
-
-# While the server has no room for another connection, the pool's others come back soon.
-BUSY_PAUSE_SECONDS = 0.02
+Connection: TypeAlias = asyncpg.Connection
 
 # What says that the server, not the statement, is the trouble.
 _UNUSABLE = (
@@ -38,6 +35,7 @@ _UNUSABLE = (
     asyncpg.QueryCanceledError,
     asyncpg.InvalidAuthorizationSpecificationError,  # a password that does not match, too
 )
+_UNFINISHED = (OSError, asyncio.TimeoutError, asyncpg.InterfaceError, asyncpg.InternalClientError)
 # It answers, and reads go on.
 _AWAY = (*_UNUSABLE, asyncpg.ReadOnlySQLTransactionError)
 
@@ -62,7 +60,7 @@ class Database:
         """
         self._settings = settings
         self._application = application
-        self._pool: asyncpg.Pool | None = None
+        self._pool: Pool | None = None
         self._breaker = Breaker(dependency, self._probe, _UNUSABLE, patience=settings.patience)
         self._errors = metrics.DEPENDENCY_ERRORS.labels(dependency)
         self._active = 0
@@ -70,25 +68,26 @@ class Database:
     async def open(self) -> None:
         """Open the pool and as many connections as are kept ahead; a server that is away is no error."""
         settings = self._settings
-        self._pool = await asyncpg.create_pool(
-            host=settings.host,
-            port=settings.port,
-            database=settings.name,
-            user=settings.user,
-            password=settings.password,
-            ssl=settings.tls() or False,
-            min_size=0,
-            max_size=settings.max_connections,
-            timeout=settings.connect_timeout,
-            command_timeout=settings.command_timeout,
-            max_inactive_connection_lifetime=600.0,
-            reset=_leave_as_it_is,
-            server_settings={
-                "application_name": self._application,
-                # The server gives up, too, when we are no longer there to cancel.
-                "statement_timeout": str(int(settings.command_timeout * 1000)),
-            },
-        )
+        tls = settings.tls() or False
+
+        async def connect(timeout: float) -> Connection:
+            return await asyncpg.connect(
+                host=settings.host,
+                port=settings.port,
+                database=settings.name,
+                user=settings.user,
+                password=settings.password,
+                ssl=tls,
+                timeout=timeout,
+                command_timeout=settings.command_timeout,
+                server_settings={
+                    "application_name": self._application,
+                    # The server gives up, too, when we are no longer there to cancel.
+                    "statement_timeout": str(int(settings.command_timeout * 1000)),
+                },
+            )
+
+        self._pool = Pool(connect, settings.max_connections)
         metrics.DB_MAX.inc(settings.max_connections)
         try:
             await self._open_ahead(settings.idle_connections)
@@ -120,7 +119,7 @@ class Database:
             self._errors.inc()
             if self._pool is not None and isinstance(error, asyncpg.ReadOnlySQLTransactionError):
                 # A server that was taken over from stays with us as long as we hold on to it.
-                await self._pool.expire_connections()
+                self._pool.expire()
             raise DatabaseAwayError(f"{type(error).__name__}: {error}".rstrip(": ")) from error
         finally:
             metrics.QUERY_SECONDS.labels(query_type).observe(time.perf_counter() - started)
@@ -132,7 +131,7 @@ class Database:
 
     def refresh_metrics(self) -> None:
         """Bring the gauges up to date."""
-        active = 0 if self._pool is None else self._pool.get_size() - self._pool.get_idle_size()
+        active = 0 if self._pool is None else self._pool.lent
         metrics.DB_ACTIVE.inc(active - self._active)
         self._active = active
 
@@ -142,35 +141,24 @@ class Database:
         if self._pool is None:
             return
         metrics.DB_MAX.dec(self._settings.max_connections)
-        with suppress(asyncio.TimeoutError):
-            await asyncio.wait_for(self._pool.close(), deadline_seconds)
-        self._pool.terminate()
+        await self._pool.close(deadline_seconds)
         self._pool = None
 
     @asynccontextmanager
     async def _lend(self) -> AsyncIterator[Connection]:
         if self._pool is None:
             raise DatabaseAwayError("not connected yet")
-        connection = await self._acquire(self._pool)
+        pool, usable = self._pool, False
+        connection = await pool.acquire(self._settings.connect_timeout)
         try:
             yield connection
-        except asyncio.TimeoutError:
-            # Giving it back in good order would wait for the server once more.
-            connection.terminate()
+            usable = True
+        except Exception as error:
+            # After these a statement may still be under way.
+            usable = not isinstance(error, _UNFINISHED)
             raise
         finally:
-            await self._pool.release(connection)
-
-    async def _acquire(self, pool: asyncpg.Pool) -> Connection:
-        deadline = time.monotonic() + self._settings.connect_timeout
-        while True:
-            try:
-                return await pool.acquire(timeout=max(0.001, deadline - time.monotonic()))
-            except asyncpg.TooManyConnectionsError:
-                # Some of the connections that we have will be free in a moment.
-                if pool.get_size() == 0 or time.monotonic() + BUSY_PAUSE_SECONDS > deadline:
-                    raise
-            await asyncio.sleep(BUSY_PAUSE_SECONDS)
+            pool.release(connection, usable=usable)
 
     async def _probe(self) -> None:
         async with self._lend() as connection:
@@ -181,10 +169,3 @@ class Database:
         async with AsyncExitStack() as held:
             for _ in range(count):
                 await held.enter_async_context(self.connection("connect"))
-
-
-async def _leave_as_it_is(_connection: Connection) -> None:
-    """Give a connection back without asking the server to forget what was set in its session.
-
-    Nothing sets anything there, and the visitor would wait for the answer. A transaction is ended in any case.
-    """

@@ -199,6 +199,12 @@ class PostgresqlOutages:
             self._as_administrator("ALTER SYSTEM RESET default_transaction_read_only")
             self._as_administrator("SELECT pg_reload_conf()")
 
+    @contextmanager
+    def one_connection(self) -> Iterator[None]:
+        with self.out_of_connections():
+            self._as_administrator("ALTER ROLE linkrift_redirect CONNECTION LIMIT 1")
+            yield
+
     def _as_administrator(self, statement: str) -> None:
         self._server.execute(statement, "postgres", "postgres")
 
@@ -275,6 +281,14 @@ async def test_postgresql_is_read_only(site: Site, redis: Redis) -> None:
         assert await site.leads(unread)
         assert await site.follow("nothing-here") == (404, None)
     assert shown("linkrift_breaker_opened_total", "postgresql") == opened
+
+
+async def test_one_connection_is_enough_for_all(site: Site) -> None:
+    codes = [site.make_link() for _ in range(VISITORS)]
+    with PostgresqlOutages(site.postgresql).one_connection():
+        await site.follow("nothing-here")
+        await site.until_asked_again("postgresql")
+        assert all(await asyncio.gather(*map(site.leads, codes)))
 
 
 async def test_while_both_hang_nobody_waits_long(site: Site, redis_outages: RedisOutages) -> None:
