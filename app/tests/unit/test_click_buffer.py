@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import json
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -289,12 +290,20 @@ async def test_the_last_flush_leaves_everything_to_another_process(
     assert files(tmp_path) == []
 
 
+class SlowSpool(Spool):
+    """On a disk that takes its time."""
+
+    def append(self, records: Sequence[Record], *, beyond_limit: bool = False) -> int:
+        threading.Event().wait(0.05)
+        return super().append(records, beyond_limit=beyond_limit)
+
+
 async def test_a_redis_that_hangs_leaves_time_for_the_disk(tmp_path: Path, dropped: Callable[[], float]) -> None:
     redis = FakeRedis()
     redis.hangs = True
-    buffer = make_buffer(redis, Spool(tmp_path, MIB))
+    buffer = make_buffer(redis, SlowSpool(tmp_path, MIB))
     buffer.capture(click())
-    await buffer.flush(0.5)
+    await buffer.flush(1.0)
     assert (buffer.waiting(), dropped()) == (0, 0)
 
 
