@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -117,7 +118,7 @@ class LocalAttempts:
         for key, limit in zip(keys, LOCAL_LIMITS, strict=True):
             used, until = self._counters.get(key, (0, now))
             if used >= limit:
-                return int(until - now) + 1
+                return math.ceil(until - now)
         if len(self._counters) + len(keys) > LOCAL_MAXIMUM_KEPT:
             # Forgetting somebody would give them new attempts.
             return LOCAL_WINDOW_SECONDS

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import math
 from collections import OrderedDict
 
 MAXIMUM_KEPT = 20_000
@@ -48,7 +49,7 @@ class UnknownCodes:
         if excess > 0:
             # What is refused is not held against it, else it would never end.
             self._empty_at[key] = empty_at - self._pace
-            return max(1, int(excess) + 1)
+            return math.ceil(excess)
         self._empty_at[key] = empty_at
         if len(self._empty_at) > MAXIMUM_KEPT:
             self._empty_at.popitem(last=False)
