@@ -290,6 +290,22 @@ async def test_the_last_flush_leaves_everything_to_another_process(
     assert files(tmp_path) == []
 
 
+async def test_the_last_words_of_a_process_fit_into_a_spool_that_is_full(
+    tmp_path: Path, dropped: Callable[[], float]
+) -> None:
+    spool = Spool(tmp_path, 4096)
+    assert spool.append([Record(Kind.ENTRY, "x" * 1000, 1)] * 10) == 5
+    redis = FakeRedis()
+    redis.away = True
+    buffer = make_buffer(redis, spool, size=10)
+    for number in range(50):
+        buffer.capture(click(number))
+    await buffer._to_disk()
+    assert buffer.waiting() == 50, "it is full"
+    await buffer.flush(5.0)
+    assert (buffer.waiting(), dropped()) == (0, 0)
+
+
 class SlowSpool(Spool):
     """On a disk that takes its time."""
 
