@@ -43,8 +43,6 @@ class Agent(NamedTuple):
 @lru_cache(maxsize=_REMEMBERED)
 def agent_of(user_agent: str) -> Agent:
     """Return what a User-Agent header tells."""
-    if not user_agent:
-        return Agent("", "", "", 0)
     browsers, systems, bots = _lists()
     browser, system = browsers.extract(user_agent), systems.extract(user_agent)
     bot = bots.extract(user_agent) is not None
