@@ -50,6 +50,13 @@ def test_never_more_than_the_burst_and_what_was_filled_since(pauses: list[float]
         assert 0 <= verdict.remaining < limit.burst
 
 
+def test_no_request_is_lost_to_rounding() -> None:
+    for requests in range(1, 300):
+        limit = Limit("x", requests, 60.0, requests)
+        buckets = LocalBuckets(10, 1)
+        assert all(buckets.take(limit, "x", 1234567.891).allowed for _ in range(requests)), requests
+
+
 def test_buckets_here_are_bounded_and_the_one_not_used_goes_first() -> None:
     buckets = LocalBuckets(2, 1)
     once = Limit("x", 1, 60.0, 1)

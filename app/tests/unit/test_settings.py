@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives import serialization
 
+from linkrift.api.settings import RateLimitSettings
 from linkrift.api.settings import read_settings as read_api
 from linkrift.environment import ConfigurationError, Environment
 from linkrift.redirect.settings import read_settings as read_redirect
@@ -68,6 +69,26 @@ def test_the_guides_variables_are_understood() -> None:
     )
     assert (worker.process.port, worker.process.slot, worker.batch_size) == (8182, "green", 1000)
     assert worker.process.live_link == Path("/opt/linkrift/worker/live")
+
+
+def test_limits_and_the_keys_of_before() -> None:
+    limits = {"REQUESTS": "7", "WRITES": "3", "WINDOW": "10s", "BURST": "4", "LOGINS": "5", "LOGIN_WINDOW": "1h"}
+    own = {f"LINKRIFT_RATE_LIMIT_{name}": value for name, value in limits.items()}
+    keys = ("k" * 32, "l" * 33)
+    settings = read_api(
+        DATABASE | REDIS | CLICKHOUSE | API | own | {"LINKRIFT_JWT_PREVIOUS_SECRET": f" {keys[0]}  {keys[1]}"}
+    )
+    assert settings.rate_limits == RateLimitSettings(7, 3, 10.0, 4, 5, 3600.0)
+    assert settings.jwt_previous_secrets == keys
+    assert "kkkk" not in repr(settings)
+    for name, value in (
+        ("JWT_PREVIOUS_SECRET", f"{keys[0]} short"),
+        ("RATE_LIMIT_WRITES", "0"),
+        ("RATE_LIMIT_BURST", "x"),
+    ):
+        with pytest.raises(ConfigurationError) as caught:
+            read_api(DATABASE | REDIS | CLICKHOUSE | API | {f"LINKRIFT_{name}": value})
+        assert [finding.partition(":")[0] for finding in caught.value.findings] == [f"LINKRIFT_{name}"]
 
 
 def test_no_secret_is_shown() -> None:

@@ -135,7 +135,7 @@ class LocalBuckets:
         room = cost * max(1, limit.burst // self._share)
         full = max(self._full.get(key, now), now)
         taken = full + cost
-        # A rounding error must not cost a request.
+        # The last request of a burst must not be lost to an error of rounding.
         if taken - now > room + cost * 1e-6:
             return Verdict(limit, False, 0, taken - now - room, full - now)
         self._full[key] = taken

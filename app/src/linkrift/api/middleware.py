@@ -16,6 +16,7 @@ from linkrift.api.rate_limits import VERDICT, RateLimits, headers_of
 from linkrift.clickhouse import ClickHouseAwayError
 from linkrift.health import Health, State
 from linkrift.lifecycle import Activity
+from linkrift.link_passwords import BusyError
 from linkrift.operations import OPERATIONS_PATHS
 from linkrift.postgres import DatabaseAwayError
 from linkrift.request_ids import HEADER as REQUEST_ID
@@ -89,6 +90,9 @@ class Surroundings:
         except ClickHouseAwayError as error:
             LOG.warning("ClickHouse is away: %s", error)
             return unavailable("The click counts").response(request_id)
+        except BusyError:
+            detail = "Too many passwords are being checked at the moment."
+            return ApiError(503, detail, headers={"Retry-After": "1"}).response(request_id)
         except web.HTTPException as error:
             headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
             detail = "There is nothing here." if error.status == 404 else f"{error.reason}."
