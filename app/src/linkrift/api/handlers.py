@@ -210,6 +210,7 @@ class Handlers:
 
     async def _create_again(self, request: web.Request, owner: UUID, given: Given) -> web.Response:
         """Give the answer that was given before."""
+        self._audit.record(request, "link.create", outcome="repeated", account=owner, code=given.code)
         # Whoever made the link may have been killed before it could announce it.
         link = await self._links.find(owner, given.code)
         if link is not None:
