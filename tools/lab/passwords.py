@@ -24,6 +24,7 @@ SECRETS = (
     ("clickhouse_worker_password", 24),
     ("clickhouse_admin_password", 24),
     ("jwt_secret", 48),
+    ("redirect_pass_key", 48),
 )
 
 

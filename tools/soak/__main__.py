@@ -15,15 +15,18 @@ from collections.abc import Sequence
 from tools.bench.lab import Lab
 from tools.bench.visitors import RATE
 from tools.lab import LabToolError
-from tools.soak import faults, install, kills, rollouts
+from tools.soak import clicks, faults, install, kills, rollouts
 from tools.soak.lab import PLACE, SOAK, Platform, stand_up
 from tools.soak.rounds import Rounds, say, table
+
+ROLLOUTS = 20
 
 # What they do, and how long they take, roughly: for whoever starts one.
 PARTS = {
     "install": "site.yml is killed at a random moment, then run again (8 minutes a round)",
     "rollouts": "one rollout after the other while visitors come (2 minutes each)",
     "kills": "a deploy, a rollback or an undo is killed at each of its tasks (2 minutes each)",
+    "clicks": "clicks sent are clicks counted, while a worker is killed and Redis starts anew (20 minutes)",
     "faults": "everything that is known to go wrong with a deploy (1 to 2 minutes each)",
 }
 
@@ -42,7 +45,9 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--hosts", default="", help="such as lb1,app1,app2,data1,ops1,client1; all of inventories/lab")
     parser.add_argument("--rate", type=float, default=RATE, help="requests a second (default 200)")
     parser.add_argument("--rounds", type=int, default=10, help="of part install (default 10)")
-    parser.add_argument("--count", type=int, default=20, help="rollouts (default 20)")
+    parser.add_argument(
+        "--count", type=int, help=f"rollouts (default {ROLLOUTS}), or clicks (default {clicks.REQUESTS})"
+    )
     parser.add_argument("--of", choices=kills.KILLED, default="deploy", help="kills: what is killed (default deploy)")
     parser.add_argument("--tasks", default="0-", help="kills: at which tasks, such as 10-20 (default: all)")
     parser.add_argument("--every", type=int, default=1, help="kills: only every so manyth of them")
@@ -52,7 +57,11 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     unknown = set(options.part) - PARTS.keys()
     if unknown:
         parser.error(f"there is no part {', '.join(sorted(unknown))}: they are {', '.join(PARTS)}")
-    if min(options.rounds, options.count, options.every) < 1 or options.rate <= 0:
+    if (
+        min(options.rounds, options.every) < 1
+        or (1 if options.count is None else options.count) < 1
+        or options.rate <= 0
+    ):
         parser.error("--rounds, --count, --every and --rate are above 0")
     return options
 
@@ -73,7 +82,9 @@ def soak_releases(options: argparse.Namespace, parts: Sequence[str]) -> None:
         rounds = Rounds(PLACE / f"{file}.jsonl", resume=options.resume)
         say(f"part {part}")
         if part == "rollouts":
-            rollouts.run(platform, rounds, options.count, options.rate)
+            rollouts.run(platform, rounds, options.count or ROLLOUTS, options.rate)
+        elif part == "clicks":
+            clicks.run(platform, rounds, options.count or clicks.REQUESTS)
         elif part == "kills":
             numbers = kills.parse_range(options.tasks)
             kills.run(platform, rounds, options.of, numbers[:: options.every], options.seed, options.rate)

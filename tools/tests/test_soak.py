@@ -10,10 +10,11 @@ from typing import Any, cast
 import pytest
 
 from tools.bench.moments import Result, Task
+from tools.bench.redirect import wrk
 from tools.bench.runs import Ended
 from tools.lab import LabToolError
 from tools.soak import __main__ as command_line
-from tools.soak import faults
+from tools.soak import clicks, faults
 from tools.soak.cases import BALANCERS, CASES, SECOND, STORE, Act, Case
 from tools.soak.faults import KINDS, wrong_with_run
 from tools.soak.install import LONGEST_SECONDS, moment
@@ -163,3 +164,48 @@ def test_parts_are_named() -> None:
 def test_what_makes_no_sense_is_refused(wrong: list[str]) -> None:
     with pytest.raises(SystemExit):
         command_line.parse_arguments(wrong)
+
+
+# --- Clicks -----------------------------------------------------------------------------------------------------------
+
+
+def clicks_load(statuses: dict[int, int], **errors: int) -> wrk.Load:
+    return wrk.Load(sum(statuses.values()), 10.0, 1.0, 2.0, 3.0, errors, statuses)
+
+
+def test_clicks_that_all_arrived_are_fine() -> None:
+    # What is asked at the end is nobody's, and asked too often.
+    load = clicks_load({302: 1000, 404: 20, 429: 5}, status=25, read=0)
+    assert clicks.wrong_with_load(load, 1000) == []
+    assert clicks.wrong_with_counts(1000, 1000) == []
+
+
+@pytest.mark.parametrize(
+    ("load", "words"),
+    [
+        (clicks_load({302: 999, 404: 20}), "of 1000 clicks, 999"),
+        (clicks_load({302: 1001, 404: 20}), "of 1000 clicks, 1001"),
+        (clicks_load({302: 1000, 503: 1}), "503"),
+        (clicks_load({302: 1000}, timeout=2), "timeout"),
+    ],
+)
+def test_clicks_that_visitors_missed_are_found(load: wrk.Load, words: str) -> None:
+    assert words in "; ".join(clicks.wrong_with_load(load, 1000))
+
+
+def test_clicks_that_are_lost_or_counted_twice_are_found() -> None:
+    assert clicks.wrong_with_counts(1000, 998) == ["of 1000 clicks, 2 were not counted"]
+    assert clicks.wrong_with_counts(1000, 1003) == ["3 clicks more were counted than the 1000 that were sent"]
+
+
+def test_a_worker_and_redis_are_hit_while_clicks_come() -> None:
+    hit = {leg.group: leg.command for leg in clicks.LEGS if leg.command}
+    assert "KILL" in hit["worker_hosts"]
+    assert "restart redis-server" in hit["redis_hosts"]
+
+
+def test_parts_count_what_is_theirs() -> None:
+    assert command_line.parse_arguments(["clicks"]).count is None
+    assert command_line.parse_arguments(["clicks", "--count", "1000"]).count == 1000
+    with pytest.raises(SystemExit):
+        command_line.parse_arguments(["clicks", "--count", "0"])

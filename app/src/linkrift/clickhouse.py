@@ -23,13 +23,21 @@ logging.getLogger("clickhouse_driver").setLevel(logging.CRITICAL)
 
 
 class ClickHouseAwayError(Exception):
-    """ClickHouse cannot be used at the moment, or refused the statement."""
+    """ClickHouse cannot be used at the moment, or refused the statement.
+
+    Attributes:
+        code: what the server calls the error; None: it did not come to that.
+    """
+
+    code: int | None = None
 
     @classmethod
     def of(cls, error: BaseException) -> ClickHouseAwayError:
         """Describe what the driver raised, without the stack trace that the server sends along."""
         if isinstance(error, ServerException):
-            return cls(f"code {error.code}: {str(error.message).partition('Stack trace:')[0].strip()}")
+            refused = cls(f"code {error.code}: {str(error.message).partition('Stack trace:')[0].strip()}")
+            refused.code = error.code
+            return refused
         return cls(f"{type(error).__name__}: {error}".strip().rstrip(":"))
 
 
@@ -85,13 +93,13 @@ class ClickHouse:
         rows: list[Row] = await self._call(statement, parameters)
         return rows
 
-    async def insert(self, statement: str, rows: Sequence[Row]) -> None:
-        """Insert rows as one block; `statement` ends with VALUES.
+    async def insert(self, statement: str, columns: Sequence[Sequence[Any]]) -> None:
+        """Insert rows, given column by column, as one block; `statement` ends with VALUES.
 
         Raises:
             ClickHouseAwayError: it is not known whether they were inserted.
         """
-        await self._call(statement, list(rows))
+        await self._call(statement, list(columns), columnar=True)
 
     async def close(self) -> None:
         """Disconnect. A statement that still runs is not waited for: its caller gave up on it."""
@@ -100,22 +108,22 @@ class ClickHouse:
             for client in self._clients:
                 client.disconnect()
 
-    async def _call(self, statement: str, parameters: Any) -> Any:
+    async def _call(self, statement: str, parameters: Any, *, columnar: bool = False) -> Any:
         try:
             return await asyncio.get_running_loop().run_in_executor(
-                self._executor, self._execute_in_thread, statement, parameters
+                self._executor, self._execute_in_thread, statement, parameters, columnar
             )
         except (DriverError, OSError, EOFError) as error:
             metrics.DEPENDENCY_ERRORS.labels("clickhouse").inc()
             raise ClickHouseAwayError.of(error) from error
 
-    def _execute_in_thread(self, statement: str, parameters: Any) -> Any:
+    def _execute_in_thread(self, statement: str, parameters: Any, columnar: bool) -> Any:
         client = getattr(self._local, "client", None)
         if client is None:
             client = self._local.client = self._connect()
         self._running += 1
         try:
-            return client.execute(statement, parameters)
+            return client.execute(statement, parameters, columnar=columnar)
         except BaseException:
             # Whatever happened, the connection may be in the middle of an answer.
             client.disconnect()

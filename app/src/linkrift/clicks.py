@@ -8,8 +8,9 @@ rollout both releases write and read.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from json.encoder import encode_basestring_ascii as _quoted
 from typing import Any
 from uuid import UUID
 
@@ -22,16 +23,20 @@ REQUEST_ID_LENGTH = 128
 REFERRER_HOST_LENGTH = 253
 USER_AGENT_LENGTH = 512
 ADDRESS_LENGTH = 45
+VISITOR_DIGITS = 16
 
 # ClickHouse's DateTime begins in 1970 and ends in 2105.
 _LATEST_MS = 4_291_747_199_000
+
+_VISITOR = re.compile(f"[0-9a-f]{{{VISITOR_DIGITS}}}")
+_COUNTRY = re.compile("[A-Z][A-Z0-9]")
 
 
 class MalformedEventError(ValueError):
     """An event cannot be read; the message says why."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Click:
     """One click.
 
@@ -43,6 +48,8 @@ class Click:
         referrer_host: host of the page that linked, or empty.
         user_agent: the visitor's program, cut to a bounded length.
         address: the visitor's network (/24 or /48), never the address itself.
+        visitor: tells the visitors of one day apart, 16 hexadecimal digits, or empty.
+        country: two letters that the edge found for the visitor, or empty.
     """
 
     event_id: str
@@ -52,6 +59,8 @@ class Click:
     referrer_host: str = ""
     user_agent: str = ""
     address: str = ""
+    visitor: str = ""
+    country: str = ""
 
     def document(self) -> dict[str, Any]:
         """Return the form that travels; empty fields stay at home."""
@@ -61,24 +70,41 @@ class Click:
             "referrer": self.referrer_host,
             "agent": self.user_agent,
             "network": self.address,
+            "visitor": self.visitor,
+            "country": self.country,
         }
         return {**document, **{key: value for key, value in optional.items() if value}}
 
-    def row(self) -> tuple[UUID, str, datetime, str, str, str, str]:
-        """Return the row for ClickHouse, in the order of COLUMNS."""
-        moment = datetime.fromtimestamp(self.clicked_at_ms // 1000, timezone.utc)
-        return (
-            UUID(self.event_id),
-            self.code,
-            moment,
-            self.request_id,
-            self.referrer_host,
-            self.user_agent,
-            self.address,
-        )
+
+def common_part(*, referrer_host: str, user_agent: str, address: str, visitor: str, country: str) -> str:
+    """Return what all clicks of one visitor from one page have in common, as `event` puts it at the end of each."""
+    fields = {
+        "referrer": referrer_host,
+        "agent": user_agent,
+        "network": address,
+        "visitor": visitor,
+        "country": country,
+    }
+    return "".join(f',"{key}":{_quoted(value)}' for key, value in fields.items() if value)
 
 
-COLUMNS = ("event_id", "code", "clicked_at", "request_id", "referrer_host", "user_agent", "address")
+def event(event_id: str, code: str, clicked_at_ms: int, request_id: str = "", common: str = "") -> str:
+    """Return one event as it travels; `encode` would return the same, and take three times as long.
+
+    Args:
+        event_id: of its own.
+        code: the link's; it has nothing that JSON would quote.
+        clicked_at_ms: milliseconds since 1970.
+        request_id: of the request that it came with.
+        common: from `common_part`.
+    """
+    request = f',"request":{_quoted(request_id)}' if request_id else ""
+    return f'{{"id":"{event_id}","code":"{code}","at":{clicked_at_ms}{request}{common}}}'
+
+
+def entry(events: list[str]) -> str:
+    """Return the content of one stream entry, from events made by `event`."""
+    return f"[{','.join(events)}]"
 
 
 def encode(clicks: list[Click]) -> str:
@@ -98,12 +124,15 @@ def decode(data: bytes | None) -> tuple[list[Click], list[tuple[Any, str]]]:
     if data is None:
         raise MalformedEventError("no field 'events'")
     try:
-        documents = json.loads(data)
+        # Decoded here: the parser would let surrogates through that no text may have.
+        documents = json.loads(data.decode())
     except (ValueError, RecursionError) as error:
         raise MalformedEventError(f"not JSON: {error}") from error
     if not isinstance(documents, list):
         raise MalformedEventError("not a list")
-    results = [(document, _click_or_error(document)) for document in documents]
+    # Only an escaped surrogate can make text that is not valid; looking for one here spares looking at each field.
+    suspect = b"\\ud" in data or b"\\uD" in data
+    results = [(document, _click_or_error(document, suspect)) for document in documents]
     clicks = [result for _, result in results if isinstance(result, Click)]
     rejected = [(document, str(result)) for document, result in results if isinstance(result, MalformedEventError)]
     return clicks, rejected
@@ -119,44 +148,53 @@ def request_id_of(content: str) -> str:
     return found[:REQUEST_ID_LENGTH] if isinstance(found, str) and found.isprintable() else ""
 
 
-def _click_or_error(document: Any) -> Click | MalformedEventError:
+def _click_or_error(document: Any, suspect: bool) -> Click | MalformedEventError:
     try:
-        return _click(document)
+        return _click(document, suspect)
     except MalformedEventError as error:
         return error
 
 
-def _click(document: Any) -> Click:
+def _click(document: Any, suspect: bool) -> Click:
     if not isinstance(document, dict):
         raise MalformedEventError("not an object")
     moment = document.get("at")
     if not isinstance(moment, int) or isinstance(moment, bool) or not 0 <= moment <= _LATEST_MS:
         raise MalformedEventError("'at' is not a time in milliseconds")
-    event_id = _text(document, "id", 36)
+    event_id = _text(document, "id", 36, suspect)
     try:
         UUID(event_id)
     except ValueError as error:
         raise MalformedEventError("'id' is not a UUID") from error
-    code = _text(document, "code", MAXIMUM_LENGTH)
+    code = _text(document, "code", MAXIMUM_LENGTH, suspect)
     if not code:
         raise MalformedEventError("'code' is missing")
     return Click(
-        event_id=event_id,
-        code=code,
-        clicked_at_ms=moment,
-        request_id=_text(document, "request", REQUEST_ID_LENGTH),
-        referrer_host=_text(document, "referrer", REFERRER_HOST_LENGTH),
-        user_agent=_text(document, "agent", USER_AGENT_LENGTH),
-        address=_text(document, "network", ADDRESS_LENGTH),
+        event_id,
+        code,
+        moment,
+        _text(document, "request", REQUEST_ID_LENGTH, suspect),
+        _text(document, "referrer", REFERRER_HOST_LENGTH, suspect),
+        _text(document, "agent", USER_AGENT_LENGTH, suspect),
+        _text(document, "network", ADDRESS_LENGTH, suspect),
+        _matching(document, "visitor", _VISITOR),
+        _matching(document, "country", _COUNTRY),
     )
 
 
-def _text(document: dict[Any, Any], key: str, maximum: int) -> str:
+def _matching(document: dict[Any, Any], key: str, form: re.Pattern[str]) -> str:
+    """Return a field where it has its form; a click counts without it."""
+    value = document.get(key)
+    return value if isinstance(value, str) and form.fullmatch(value) else ""
+
+
+def _text(document: dict[Any, Any], key: str, maximum: int, suspect: bool) -> str:
     value = document.get(key, "")
     if not isinstance(value, str) or len(value) > maximum:
         raise MalformedEventError(f"{key!r} is not a text of at most {maximum} characters")
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        raise MalformedEventError(f"{key!r} is not valid text") from error
+    if suspect:
+        try:
+            value.encode()
+        except UnicodeEncodeError as error:
+            raise MalformedEventError(f"{key!r} is not valid text") from error
     return value

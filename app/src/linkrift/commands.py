@@ -12,6 +12,7 @@ import uvloop
 from linkrift import logs
 from linkrift.board import Board
 from linkrift.environment import ConfigurationError
+from linkrift.extensions import missing_extensions
 from linkrift.lifecycle import Process, Service, listening_socket, run
 from linkrift.metrics_directory import metrics_directory
 from linkrift.release import Release, read_release
@@ -89,6 +90,13 @@ class Program(Generic[Settings]):
     def serve(self) -> int:
         """Run the service until it is stopped."""
         settings = self._read_settings()
+        if missing := missing_extensions():
+            print(
+                f"{', '.join(missing)}: the compiled part is missing or switched off; install the wheel for this "
+                "machine, and set no variable that ends in _NO_EXTENSIONS",
+                file=sys.stderr,
+            )
+            return EX_CONFIG
         process_settings = self._process_settings(settings)
         release = read_release()
         fields = {"service": self._name, "slot": process_settings.slot, "version": release.id}

@@ -51,6 +51,10 @@ class Environment:
         if self._findings:
             raise ConfigurationError(self._findings)
 
+    def is_set(self, name: str) -> bool:
+        """Tell whether a variable, or the one that names its file, has a value."""
+        return bool(self._variables.get(name) or self._variables.get(f"{name}_FILE"))
+
     def reject(self, name: str, expected: str) -> None:
         """Note a finding about a variable: what is expected of it."""
         self._findings.append(f"{name}: {expected}")
@@ -70,6 +74,15 @@ class Environment:
         if value and not _HOST.fullmatch(value):
             self.reject(name, "expected a host name or IP address")
         return value
+
+    def hosts(self, name: str) -> tuple[str, ...]:
+        """Return a comma-separated list of host names or IP addresses, in small letters."""
+        value = self._raw(name, "", required=False) or ""
+        hosts = tuple(part.strip().lower().rstrip(".") for part in value.split(",") if part.strip())
+        if not all(_HOST.fullmatch(host) for host in hosts):
+            self.reject(name, "expected host names or addresses separated by commas, such as go.example.com")
+            return ()
+        return hosts
 
     def integer(self, name: str, default: int | None = None, *, minimum: int, maximum: int) -> int:
         """Return a whole number within bounds."""

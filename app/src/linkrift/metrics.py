@@ -65,6 +65,9 @@ CACHE_HITS = Counter("linkrift_cache_hits", "Links found, by where: memory, redi
 CACHE_ENTRIES = Gauge(
     "linkrift_cache_entries", "Links in the processes' memory.", ["kind"], multiprocess_mode="livesum"
 )
+CACHE_BYTES = Gauge(
+    "linkrift_cache_bytes", "What the links in the processes' memory take of it.", multiprocess_mode="livesum"
+)
 QUERY_SECONDS = Histogram(
     "database_query_duration_seconds",
     "Time of PostgreSQL statements, the wait for a connection included.",
@@ -74,8 +77,23 @@ QUERY_SECONDS = Histogram(
 DB_ACTIVE = Gauge("db_connections_active", "PostgreSQL connections in use.", multiprocess_mode="livesum")
 DB_MAX = Gauge("db_connections_max", "PostgreSQL connections that may be open.", multiprocess_mode="livesum")
 DEPENDENCY_ERRORS = Counter("linkrift_dependency_errors", "Calls to a data store that failed.", ["dependency"])
+BREAKER_STATE = Gauge(
+    "linkrift_breaker_state",
+    "Whether a data store is asked: 0 yes, 1 a probe is under way, 2 no.",
+    ["dependency"],
+    multiprocess_mode="livemax",
+)
+BREAKER_OPENED = Counter("linkrift_breaker_opened", "Times a data store was given up until it answers.", ["dependency"])
+RATE_LIMITED = Counter("linkrift_rate_limited", "Requests refused with 429, by the limit.", ["limit"])
+BREAKER_REFUSED = Counter(
+    "linkrift_breaker_refused", "Calls that were not made, since the data store did not answer before.", ["dependency"]
+)
 CLICKS_CAPTURED = Counter("linkrift_clicks_captured", "Clicks taken for counting.")
-CLICKS_DROPPED = Counter("linkrift_clicks_dropped", "Clicks lost because the buffer for them was full.")
+CLICKS_DROPPED = Counter("linkrift_clicks_dropped", "Clicks lost because nothing had room for them any more.")
+CLICKS_SPOOLED = Counter("linkrift_clicks_spooled", "Clicks written to disk because Redis did not take them.")
+CLICK_SPOOL_BYTES = Gauge(
+    "linkrift_click_spool_bytes", "Bytes of clicks on disk that Redis did not take yet.", multiprocess_mode="max"
+)
 CLICK_BUFFER = Gauge("linkrift_click_buffer", "Clicks waiting to be sent to Redis.", multiprocess_mode="livesum")
 QUEUE_LENGTH = Gauge("job_queue_length", "Entries in a queue.", ["queue"], multiprocess_mode="max")
 CLICK_LAG = Gauge(

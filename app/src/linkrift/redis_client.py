@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 from typing import Any
 
@@ -11,21 +12,83 @@ from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import RedisError
+from redis.exceptions import TimeoutError as RedisTimeoutError
 
+from linkrift.breaker import Breaker, BreakerOpenError
 from linkrift.settings import RedisSettings
 
 CLICK_STREAM = "linkrift:clicks"
 DEAD_CLICK_STREAM = "linkrift:clicks:dead"
+# After this part of the time that a command may take, it seems to wait in vain: connecting is in it, and was short.
+PATIENCE_SHARE = 0.8
 WORKER_GROUP = "linkrift-worker"
 INVALIDATION_CHANNEL = "linkrift:invalidate"
 
 # What says that Redis cannot be used; RedisError covers timeouts and refused connections, too.
 REDIS_ERRORS = (RedisError, OSError)
+# What says that no command would do better; one that is refused (no memory, read-only) is not meant.
+_UNUSABLE = (RedisConnectionError, RedisTimeoutError, OSError, asyncio.TimeoutError)
 
 
 def link_key(code: str) -> str:
     """Return the key under which a link is cached."""
     return f"linkrift:link:{code}"
+
+
+class NotAskedError(RedisConnectionError):
+    """Redis did not answer before, so it was not asked."""
+
+
+class GuardedRedis(Redis):
+    """A client that does not ask a server that does not answer, until it answers a probe.
+
+    That goes for commands and scripts, not for pipelines and subscriptions.
+    """
+
+    def __init__(self, pool: BlockingConnectionPool, *, patience: float) -> None:
+        """Take over a pool; `patience` is in seconds, see Breaker."""
+        super().__init__(connection_pool=pool)
+        self.auto_close_connection_pool = True
+        self._breaker = Breaker("redis", self._probe, _UNUSABLE, patience=patience)
+
+    async def execute_command(self, *args: Any, **options: Any) -> Any:
+        """Send a command.
+
+        Raises:
+            RedisError: also where the server is not asked.
+        """
+        try:
+            with self._breaker.call() as asked:
+                asked()
+                return await self._ask(*args, **options)
+        except BreakerOpenError as error:
+            raise NotAskedError(str(error)) from error
+
+    async def aclose(self, close_connection_pool: bool | None = None) -> None:
+        """Close all connections."""
+        await self._breaker.close()
+        await super().aclose(close_connection_pool)
+
+    async def _probe(self) -> None:
+        await self._ask("PING")
+
+    async def _ask(self, *args: Any, **options: Any) -> Any:
+        return await super().execute_command(*args, **options)  # type: ignore[no-untyped-call] # the library declares none
+
+
+def connect_guarded(settings: RedisSettings, client_name: str) -> GuardedRedis:
+    """Make a client, as `connect` does, that does not ask a server that does not answer."""
+    return GuardedRedis(_make_pool(settings, client_name, settings.timeout), patience=settings.timeout * PATIENCE_SHARE)
+
+
+def salt_key(day: int) -> str:
+    """Return the key of the salt for visitors' ids; `day` is counted from 1970."""
+    return f"linkrift:visitors:{day}"
+
+
+def attempts_key(digest: str) -> str:
+    """Return the key of a counter of attempts at links' passwords."""
+    return f"linkrift:attempts:{digest}"
 
 
 def connect(settings: RedisSettings, client_name: str, *, timeout: float | None = None) -> Redis:
@@ -40,6 +103,10 @@ def connect(settings: RedisSettings, client_name: str, *, timeout: float | None 
         A client that gives bytes back. A command on a connection that broke is tried once more, at once; all that
         this project sends may be sent twice.
     """
+    return Redis.from_pool(_make_pool(settings, client_name, timeout or settings.timeout))
+
+
+def _make_pool(settings: RedisSettings, client_name: str, timeout: float) -> BlockingConnectionPool:
     tls: dict[str, Any] = {}
     if settings.tls:
         tls = {
@@ -48,7 +115,7 @@ def connect(settings: RedisSettings, client_name: str, *, timeout: float | None 
             "ssl_min_version": ssl.TLSVersion.TLSv1_2,
             "ssl_ca_certs": str(settings.ca_file) if settings.ca_file else None,
         }
-    pool = BlockingConnectionPool(
+    return BlockingConnectionPool(
         connection_class=SSLConnection if settings.tls else Connection,
         host=settings.host,
         port=settings.port,
@@ -58,9 +125,8 @@ def connect(settings: RedisSettings, client_name: str, *, timeout: float | None 
         max_connections=settings.pool_size,
         timeout=settings.timeout,
         socket_connect_timeout=settings.timeout,
-        socket_timeout=timeout or settings.timeout,
+        socket_timeout=timeout,
         retry=Retry(NoBackoff(), 1, supported_errors=(RedisConnectionError,)),
         client_name=client_name,
         **tls,
     )
-    return Redis.from_pool(pool)

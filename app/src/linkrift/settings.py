@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ssl
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
@@ -60,6 +60,7 @@ class DatabaseSettings:
     Attributes:
         idle_connections: opened ahead at the start.
         command_timeout: seconds a statement may take.
+        patience: seconds after which a statement without an answer is a sign that the server hangs.
     """
 
     host: str
@@ -73,6 +74,7 @@ class DatabaseSettings:
     idle_connections: int = 5
     connect_timeout: float = 3.0
     command_timeout: float = 5.0
+    patience: float = 2.0
 
     def tls(self) -> ssl.SSLContext | None:
         """Return what the connection's TLS must prove; None: no TLS."""
@@ -201,6 +203,40 @@ def read_database(environment: Environment, *, connections: int, idle: int, comm
     )
     _check_authorities(environment, "LINKRIFT_DB_SSL_ROOT_CERT", settings.ssl_root_certificate)
     return settings
+
+
+def read_replicas(
+    environment: Environment, primary: DatabaseSettings, *, timeout: float
+) -> tuple[DatabaseSettings, ...]:
+    """Read which copies of the database may be read from; `timeout` is in seconds, for connecting and for a statement.
+
+    All but host and port is as it is for the primary.
+    """
+    name = "LINKRIFT_DB_REPLICA_HOSTS"
+    words = environment.text(name, "hosts", "").replace(",", " ").split()
+    replicas = []
+    for word in words:
+        try:
+            parts = urlsplit(f"//{word}")
+            host, port = parts.hostname or "", parts.port or primary.port
+            valid = bool(host) and parts.netloc == word and "@" not in word
+        except ValueError:
+            valid = False
+        if not valid:
+            environment.reject(name, "expected hosts separated by commas, such as db2,db3:5433,[2001:db8::3]:5432")
+            return ()
+        replicas.append(
+            replace(
+                primary,
+                host=host,
+                port=port,
+                connect_timeout=timeout,
+                command_timeout=timeout,
+                idle_connections=min(1, primary.idle_connections),
+                patience=timeout / 2,
+            )
+        )
+    return tuple(replicas)
 
 
 def _check_authorities(environment: Environment, name: str, path: Path | None) -> None:

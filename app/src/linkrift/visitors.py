@@ -16,29 +16,62 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 class VisitorNetworks:
-    """Finds a visitor's network from the connection and X-Forwarded-For."""
+    """Finds a visitor's address and network from the connection and X-Forwarded-For."""
 
-    def __init__(self, trusted: tuple[Network, ...]) -> None:
-        """Believe X-Forwarded-For from these networks only."""
+    def __init__(
+        self, trusted: tuple[Network, ...], *, ipv4_prefix: int = IPV4_PREFIX, ipv6_prefix: int = IPV6_PREFIX
+    ) -> None:
+        """Prepare.
+
+        Args:
+            trusted: X-Forwarded-For is believed from these networks only.
+            ipv4_prefix: bits of an IPv4 address that are kept.
+            ipv6_prefix: the same for IPv6.
+        """
         self._trusted = trusted
+        self._masks = {4: _mask(ipv4_prefix, 32), 6: _mask(ipv6_prefix, 128)}
         self.of = lru_cache(maxsize=8192)(self._of)
+        # Proxies are few, and asked about for each click.
+        self._proxy = lru_cache(maxsize=1024)(self._find_proxy)
 
-    def _of(self, peer: str, forwarded_for: str) -> str:
-        """Return the network that a request came from, or an empty text when that cannot be told.
+    def address(self, peer: str, forwarded_for: str) -> Address | None:
+        """Return the address that a request came from, or None when that cannot be told.
+
+        It is for limits and for telling visitors apart, as long as that lasts, and is never stored or logged.
 
         Args:
             peer: the address that the connection came from.
             forwarded_for: the header X-Forwarded-For, all of them joined by commas; each proxy adds to the end.
         """
-        address = _parse(peer)
+        address, trusted = self._proxy(peer)
         for hop in reversed(forwarded_for.split(",")):
-            if address is None or not any(address in network for network in self._trusted):
+            if not trusted:
                 break
             next_address = _parse(hop.strip())
             if next_address is None:
                 break
-            address = next_address
-        return "" if address is None else _network(address)
+            address, trusted = next_address, self._is_trusted(next_address)
+        return address
+
+    def network(self, address: Address) -> str:
+        """Return the network of an address: that much of it is kept."""
+        return str(type(address)(int(address) & self._masks[address.version]))
+
+    def trusts(self, peer: str) -> bool:
+        """Tell whether what a peer says of its visitors is believed."""
+        return self._proxy(peer)[1]
+
+    def _find_proxy(self, peer: str) -> tuple[Address | None, bool]:
+        address = _parse(peer)
+        return address, address is not None and self._is_trusted(address)
+
+    def _is_trusted(self, address: Address) -> bool:
+        return any(address in network for network in self._trusted)
+
+    def _of(self, peer: str, forwarded_for: str) -> str:
+        """Return the network that a request came from, or an empty text when that cannot be told."""
+        address = self.address(peer, forwarded_for)
+        return "" if address is None else self.network(address)
 
 
 @lru_cache(maxsize=8192)
@@ -62,6 +95,5 @@ def _parse(text: str) -> Address | None:
     return address
 
 
-def _network(address: Address) -> str:
-    prefix = IPV4_PREFIX if address.version == 4 else IPV6_PREFIX
-    return str(ipaddress.ip_network((address, prefix), strict=False).network_address)
+def _mask(prefix: int, bits: int) -> int:
+    return (1 << bits) - (1 << (bits - prefix))

@@ -6,12 +6,15 @@ import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
+import aiohttp
 import pytest
+from argon2 import PasswordHasher
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 
-from app.tests.servers.harness import MIGRATIONS
+from app.tests.servers.clients import Client
+from app.tests.servers.harness import MIGRATIONS, running, variables_of
 from tools.testing.process import find_program
 from tools.testing.servers import (
     ClickHouseServer,
@@ -94,3 +97,23 @@ def environment(
         "LINKRIFT_WORKER_FLUSH_INTERVAL": "100ms",
         "LINKRIFT_SHUTDOWN_TIMEOUT": "10s",
     }
+
+
+@pytest.fixture
+def cheap_passwords(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hashing one takes a good part of a second and 64 MiB, as it should, except in tests of other things."""
+    cheap = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+    monkeypatch.setattr("linkrift.api.passwords.PasswordHasher", lambda: cheap)
+
+
+@pytest.fixture
+async def anybody(
+    environment: dict[str, str], postgresql: PostgresqlServer, cheap_passwords: None
+) -> AsyncIterator[Client]:
+    async with running("api", variables_of("api", environment, postgresql)) as api, aiohttp.ClientSession() as session:
+        yield Client(session, api.url, api)
+
+
+@pytest.fixture
+async def owner(anybody: Client) -> Client:
+    return await anybody.register()

@@ -7,7 +7,6 @@ import re
 import time
 import uuid
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,51 +14,11 @@ import aiohttp
 import pytest
 from redis.asyncio import Redis
 
-from app.tests.servers.harness import Running, running, variables_of
+from app.tests.servers.clients import PASSWORD, Client
+from app.tests.servers.harness import running, variables_of
 from linkrift.links import LinkState
 from tools.testing.process import ServerProcess
 from tools.testing.servers import PostgresqlServer, RedisServer
-
-PASSWORD = "correct horse battery"
-
-
-@dataclass
-class Client:
-    """Somebody who uses the API."""
-
-    session: aiohttp.ClientSession
-    url: str
-    running: Running
-    headers: dict[str, str] = field(default_factory=dict)
-
-    async def call(
-        self, method: str, path: str, body: object = None, *, data: Any = None, **headers: str
-    ) -> tuple[int, dict[str, Any], dict[str, str]]:
-        all_headers = {**self.headers, **headers}
-        async with self.session.request(
-            method, f"{self.url}/api/v1{path}", json=body, data=data, headers=all_headers
-        ) as response:
-            text = await response.text()
-            return response.status, (json.loads(text) if text else {}), dict(response.headers)
-
-    async def register(self) -> Client:
-        """Register somebody new and return them."""
-        email = f"{uuid.uuid4().hex}@example.test"
-        status, account, _ = await self.call("POST", "/auth/register", {"email": email, "password": PASSWORD})
-        assert status == 201, account
-        bearer = {"Authorization": f"Bearer {account['access_token']}"}
-        return Client(self.session, self.url, self.running, bearer)
-
-
-@pytest.fixture
-async def anybody(environment: dict[str, str], postgresql: PostgresqlServer) -> AsyncIterator[Client]:
-    async with running("api", variables_of("api", environment, postgresql)) as api, aiohttp.ClientSession() as session:
-        yield Client(session, api.url, api)
-
-
-@pytest.fixture
-async def owner(anybody: Client) -> Client:
-    return await anybody.register()
 
 
 async def test_an_account_is_made_once(anybody: Client) -> None:

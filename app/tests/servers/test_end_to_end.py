@@ -240,10 +240,11 @@ async def test_what_is_no_link(platform: Platform) -> None:
     response = await platform.follow("nothing-here", "HEAD")
     assert (response.status, response.headers["Content-Length"]) == (404, "29")
     assert (await platform.follow("nothing-here?utm=1")).status == 404
-    for code in ("", "admin", "a/b", "a%2Fb", "x" * 65, "robots.txt", "%00", "Health"):
+    for code in ("", "admin", "a/b", "a%2Fb", "x" * 65, "sitemap.xml", "%00", "Health"):
         response = await platform.follow(code)
         assert response.status == 404, code
-    response = await platform.follow("whatever", "POST")
+    assert (await platform.follow("whatever", "POST")).status == 404
+    response = await platform.follow("whatever", "PUT")
     assert (response.status, response.headers["Allow"]) == (405, "GET, HEAD")
 
 

@@ -37,10 +37,11 @@ NOT_FOR_SERVICES = (
     [
         *((service, words) for service in ("api", "redirect", "worker") for words in NOT_FOR_SERVICES),
         ("redirect", "XGROUP DESTROY linkrift:clicks linkrift-worker"),
+        ("api", "GET linkrift:visitors:1"),
+        ("worker", "GET linkrift:visitors:1"),
         ("redirect", "XREADGROUP GROUP linkrift-worker x STREAMS linkrift:clicks >"),
         ("redirect", "XDEL linkrift:clicks 0-1"),
         ("redirect", "PUBLISH linkrift:invalidate x"),
-        ("redirect", "EVALSHA 0 0"),
         ("api", "XADD linkrift:clicks * events []"),
         ("api", "SUBSCRIBE linkrift:invalidate"),
         ("worker", "XGROUP DESTROY linkrift:clicks linkrift-worker"),

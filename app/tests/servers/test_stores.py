@@ -15,13 +15,13 @@ from redis.asyncio import Redis
 from app.tests.servers.harness import MIGRATIONS, eventually, running, variables_of
 from app.tests.servers.test_programs import insert_link
 from linkrift.clickhouse import ClickHouse, ClickHouseAwayError
-from linkrift.clicks import COLUMNS, Click, encode
+from linkrift.clicks import Click, encode
 from linkrift.environment import Environment
 from linkrift.postgres import Database, DatabaseAwayError
 from linkrift.settings import ClickHouseSettings, DatabaseSettings, read_clickhouse, read_database
 from linkrift.worker import schema
-from linkrift.worker.consumer import INSERT
 from linkrift.worker.queue import ClickQueue
+from linkrift.worker.rows import COLUMNS, INSERT, columns
 from tools.testing.certificates import write_server_certificate
 from tools.testing.process import free_port
 from tools.testing.servers import ClickHouseServer, PostgresqlServer, RedisServer
@@ -120,14 +120,19 @@ async def test_an_event_that_is_inserted_twice_counts_once(
     schema.apply(settings, schema.schema_files(MIGRATIONS / "clickhouse"))
     store = ClickHouse(settings, threads=2, statement_timeout=10.0)
     code = f"twice-{uuid.uuid4().hex}"
-    rows = [Click(str(uuid.uuid4()), code, 1_790_000_000_123, "r", "a.example", "ä/1", "198.51.100.0").row()] * 2
-    await store.insert(INSERT, rows)
-    await store.insert(INSERT, rows)
+    agent = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) ä Gecko/20100101 Firefox/140.0"
+    visitor = "ffffffffffffffff"
+    one = Click(
+        *(str(uuid.uuid4()), code, 1_790_000_000_123, "r", "a.example", agent, "198.51.100.0"), visitor, country="AT"
+    )
+    for _ in range(2):
+        await store.insert(INSERT, columns([one, one]))
     assert await store.execute("SELECT uniqExact(event_id) FROM clicks WHERE code = %(code)s", {"code": code}) == [(1,)]
     clickhouse.execute("OPTIMIZE TABLE clicks FINAL")
     names = ", ".join(COLUMNS).replace("clicked_at", "toUInt32(clicked_at)")
     (row,) = await store.execute(f"SELECT {names} FROM clicks WHERE code = %(code)s", {"code": code})
-    assert row[1:] == (code, 1_790_000_000, "r", "a.example", "ä/1", "198.51.100.0")
+    seen = (code, 1_790_000_000, "r", "a.example", agent, "198.51.100.0")
+    assert row[1:] == (*seen, 2**64 - 1, "AT", "Firefox", "Linux", "desktop", 0)
     await store.close()
 
 
@@ -227,6 +232,9 @@ def test_each_role_may_do_what_it_needs_and_no_more(postgresql: PostgresqlServer
         ("linkrift_worker", f"UPDATE links SET click_count = click_count + 1 WHERE short_code = '{code}'", True),
         ("linkrift_worker", "UPDATE links SET original_url = 'https://evil.example'", False),
         ("linkrift_worker", "SELECT * FROM users", False),
+        ("linkrift_worker", "SELECT * FROM link_clicks", True),
+        ("linkrift_worker", "DELETE FROM link_clicks", False),
+        ("linkrift_redirect", "SELECT * FROM link_clicks", False),
         ("linkrift_api", f"UPDATE links SET title = 'x' WHERE short_code = '{code}'", True),
         ("linkrift_api", "DROP TABLE links", False),
     ):

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from linkrift.api import cli as api
+from linkrift.extensions import missing_extensions
 from linkrift.redirect import cli as redirect
 from linkrift.worker import cli as worker
 
@@ -64,3 +69,23 @@ def test_ensure_schema_names_what_it_needs(capsys: pytest.CaptureFixture[str]) -
 def test_an_unknown_command(capsys: pytest.CaptureFixture[str]) -> None:
     assert run("api", "ensure-schema") == 2
     assert "invalid choice" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("library", ["AIOHTTP", "MULTIDICT", "YARL"])
+def test_nothing_is_served_without_the_compiled_parts(library: str) -> None:
+    variables = {
+        "LINKRIFT_REDIS_URL": "redis://localhost",
+        "LINKRIFT_CLICKHOUSE_HOST": "localhost",
+        "LINKRIFT_CLICKHOUSE_PASSWORD": "made up",
+        "PYTHONPATH": str(Path(__file__).parents[2] / "src"),
+        f"{library}_NO_EXTENSIONS": "1",
+    }
+    command = [sys.executable, "-c", "from linkrift.worker.cli import main; main()"]
+    done = subprocess.run(command, env=variables, capture_output=True, text=True, check=False, timeout=30)
+    assert done.returncode == 78
+    assert library.lower() in done.stderr
+    assert "the compiled part is missing or switched off" in done.stderr
+
+
+def test_the_compiled_parts_are_there() -> None:
+    assert missing_extensions() == []

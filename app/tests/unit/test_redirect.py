@@ -3,28 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import gc
 import ipaddress
-import json
 import time
 from collections.abc import Callable
-from typing import Any
-from unittest.mock import AsyncMock
 
 import pytest
 from aiohttp.test_utils import make_mocked_request
 from prometheus_client import REGISTRY
-from redis.exceptions import ConnectionError as RedisConnectionError
 
-from linkrift import codes, metrics
+from linkrift import codes
 from linkrift.board import Board
 from linkrift.lifecycle import Process
 from linkrift.links import LinkState
-from linkrift.postgres import DatabaseAwayError
-from linkrift.redirect import cache as cache_module
-from linkrift.redirect.buffer import ClickBuffer, RawClick
-from linkrift.redirect.cache import MemoryCache
-from linkrift.redirect.lookup import Lookup, LookupUnavailableError
 from linkrift.redirect.service import RedirectService
 from linkrift.redirect.settings import read_settings
 from linkrift.redirect.tally import Tally
@@ -71,246 +61,11 @@ def test_a_referring_host(referrer: str, host: str) -> None:
     assert referrer_host(referrer) == host
 
 
-def test_the_cache_is_bounded_and_keeps_what_is_used() -> None:
-    cache = MemoryCache(3)
-    for code in "abc":
-        cache.store(code, LinkState(f"https://{code}", 1), 0.0)
-    cache.links.move_to_end("a")
-    cache.store("d", LinkState("https://d", 1), 0.0)
-    assert list(cache.links) == ["c", "a", "d"]
-
-
-def test_a_scan_of_unknown_codes_pushes_out_no_link() -> None:
-    cache = MemoryCache(100)
-    for number in range(100):
-        cache.store(f"link{number}", LinkState("https://x", 1), 0.0)
-    for number in range(10_000):
-        cache.store(f"scan{number}", None, 0.0)
-    assert cache.sizes() == (100, 10)
-
-
-def test_unknown_codes_are_asked_for_again() -> None:
-    cache = MemoryCache(100)
-    cache.store("a", None, 0.0)
-    assert cache.is_unknown("a", 9.9)
-    assert not cache.is_unknown("a", 10.0)
-    assert not cache.is_unknown("b", 0.0)
-    cache.store("c", None, 0.0)
-    cache.store("c", LinkState("https://x", 1), 0.0)
-    assert not cache.is_unknown("c", 0.0)
-
-
-def test_links_are_fresh_for_a_shorter_time_while_no_message_can_arrive() -> None:
-    cache = MemoryCache(100)
-    untold = cache.store("a", LinkState("https://x", 1), 0.0)
-    cache.told = True
-    told = cache.store("b", LinkState("https://x", 1), 0.0)
-    assert untold is not None
-    assert told is not None
-    assert 8.0 <= untold.fresh_until <= cache_module.FRESH_SECONDS_UNTOLD
-    assert 48.0 <= told.fresh_until <= cache_module.FRESH_SECONDS
-
-
-def test_a_change_is_forgotten_unless_it_is_known() -> None:
-    cache = MemoryCache(100)
-    cache.store("a", LinkState("https://x", 5), 0.0)
-    cache.forget("a", 5)
-    assert "a" in cache.links
-    cache.forget("a", 6)
-    assert "a" not in cache.links
-    cache.store("b", None, 0.0)
-    cache.forget("b", 1)
-    assert not cache.is_unknown("b", 0.0)
-
-
-class FakeDatabase:
-    """Answers one query with a row, after `gate` is open."""
-
-    def __init__(self, row: dict[str, Any] | None) -> None:
-        self.row = row
-        self.gate = asyncio.Event()
-        self.gate.set()
-        self.queries = 0
-        self.away = False
-
-    def connection(self, query_type: str) -> FakeDatabase:
-        return self
-
-    async def __aenter__(self) -> FakeDatabase:
-        if self.away:
-            raise DatabaseAwayError("gone")
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        return
-
-    async def fetchrow(self, query: str, code: str) -> dict[str, Any] | None:
-        self.queries += 1
-        row = self.row
-        await self.gate.wait()
-        return row
-
-
 async def until(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 5.0
     while not condition():
         assert time.monotonic() < deadline
         await asyncio.sleep(0.001)
-
-
-def row(url: str, version: int = 1) -> dict[str, Any]:
-    return {"original_url": url, "version": version, "is_active": True, "expires_at": None, "deleted_at": None}
-
-
-def make_lookup(database: FakeDatabase, timeout: float = 5.0) -> tuple[Lookup, MemoryCache, AsyncMock]:
-    cache = MemoryCache(100)
-    redis = AsyncMock()
-    redis.get.return_value = None
-    return Lookup(cache, redis, database, timeout=timeout), cache, redis  # type: ignore[arg-type] # a stand-in
-
-
-async def test_many_visitors_of_one_link_ask_once() -> None:
-    database = FakeDatabase(row("https://x"))
-    database.gate.clear()
-    lookup, cache, redis = make_lookup(database)
-    asking = [asyncio.create_task(lookup.find("a")) for _ in range(50)]
-    await asyncio.sleep(0.01)
-    # One of them goes away; the others still get their answer.
-    asking[0].cancel()
-    database.gate.set()
-    entries = await asyncio.gather(*asking[1:])
-    assert {entry.location for entry in entries if entry} == {b"https://x"}
-    assert database.queries == 1
-    await lookup.close()
-    redis.set.assert_awaited_once_with("linkrift:link:a", LinkState("https://x", 1).encode(), ex=300, nx=True)
-    assert "a" in cache.links
-
-
-async def test_redis_is_asked_first() -> None:
-    database = FakeDatabase(None)
-    lookup, _, redis = make_lookup(database)
-    redis.get.return_value = LinkState("https://x", 1).encode().encode()
-    entry = await lookup.find("a")
-    assert entry is not None
-    assert entry.location == b"https://x"
-    assert database.queries == 0
-
-
-@pytest.mark.parametrize("trouble", [RedisConnectionError("away"), b"nonsense"])
-async def test_trouble_with_redis_is_no_trouble(trouble: object) -> None:
-    lookup, _, redis = make_lookup(FakeDatabase(row("https://x")))
-    redis.get.side_effect = [trouble]
-    redis.set.side_effect = RedisConnectionError("away")
-    entry = await lookup.find("a")
-    assert entry is not None
-    await lookup.close()
-
-
-async def test_no_such_link_is_remembered() -> None:
-    database = FakeDatabase(None)
-    lookup, cache, _ = make_lookup(database)
-    assert await lookup.find("a") is None
-    assert cache.is_unknown("a", time.monotonic())
-
-
-async def test_a_link_that_changes_while_it_is_looked_up_is_not_kept() -> None:
-    database = FakeDatabase(row("https://old"))
-    database.gate.clear()
-    lookup, cache, _ = make_lookup(database)
-    asking = asyncio.create_task(lookup.find("a"))
-    await asyncio.sleep(0.01)
-    lookup.changed("a", 2)
-    database.gate.set()
-    entry = await asking
-    assert entry is not None
-    assert entry.location == b"https://old"
-    assert "a" not in cache.links
-
-
-async def test_a_known_link_is_answered_while_the_stores_are_away() -> None:
-    database = FakeDatabase(row("https://x"))
-    lookup, cache, redis = make_lookup(database)
-    await lookup.find("a")
-    lookup.doubt_all()
-    assert cache.links["a"].fresh_until == 0.0
-    database.away = True
-    redis.get.side_effect = RedisConnectionError("away")
-    entry = await lookup.find("a")
-    assert entry is not None
-    assert entry.location == b"https://x"
-    with pytest.raises(LookupUnavailableError, match="gone"):
-        await lookup.find("b")
-
-
-async def test_a_lookup_has_a_deadline(caplog: pytest.LogCaptureFixture) -> None:
-    database = FakeDatabase({})  # a row without columns: the lookup will fail, when nobody waits any more
-    database.gate.clear()
-    lookup, _, _ = make_lookup(database, timeout=0.02)
-    with pytest.raises(LookupUnavailableError, match="timed out"):
-        await lookup.find("a")
-    database.gate.set()
-    await until(lambda: not lookup._flights)
-    gc.collect()
-    assert "never retrieved" not in caplog.text
-
-
-class FakePipeline:
-    def __init__(self, redis: FakeRedis) -> None:
-        self._redis = redis
-        self._entries: list[str] = []
-
-    def xadd(self, stream: str, fields: dict[str, str]) -> None:
-        assert stream == "linkrift:clicks"
-        self._entries.append(fields["events"])
-
-    async def execute(self) -> None:
-        if self._redis.away:
-            raise RedisConnectionError("away")
-        self._redis.entries += self._entries
-
-
-class FakeRedis:
-    def __init__(self) -> None:
-        self.away = False
-        self.entries: list[str] = []
-
-    def pipeline(self, *, transaction: bool) -> FakePipeline:
-        return FakePipeline(self)
-
-    def events(self) -> list[dict[str, Any]]:
-        return [event for entry in self.entries for event in json.loads(entry)]
-
-
-def make_buffer(size: int = 1000) -> tuple[ClickBuffer, FakeRedis]:
-    redis = FakeRedis()
-    return ClickBuffer(redis, VisitorNetworks(TRUSTED), size=size), redis  # type: ignore[arg-type] # a stand-in
-
-
-def click(number: int = 1) -> RawClick:
-    return RawClick(
-        f"code{number}", 1_790_000_000.5, "visit", "https://a.example/b", "agent\udcff/1", "10.0.0.1", "203.0.113.9"
-    )
-
-
-async def test_clicks_travel_together_and_say_no_more_than_they_must() -> None:
-    buffer, redis = make_buffer()
-    for number in range(250):
-        buffer.capture(click(number))
-    await buffer.send()
-    assert [len(json.loads(entry)) for entry in redis.entries] == [100, 100, 50]
-    events = redis.events()
-    assert [event["code"] for event in events] == [f"code{number}" for number in range(250)]
-    assert len({event["id"] for event in events}) == 250
-    del events[0]["id"]
-    assert events[0] == {
-        "code": "code0",
-        "at": 1_790_000_000_500,
-        "request": "visit",
-        "referrer": "a.example",
-        "agent": "agent?/1",
-        "network": "203.0.113.0",
-    }
-    assert buffer.waiting() == 0
 
 
 async def test_following_the_canary_is_no_click() -> None:
@@ -329,54 +84,6 @@ async def test_following_the_canary_is_no_click() -> None:
         await service.handle(make_mocked_request("GET", f"/{code}"))
         waiting.append(service._clicks.waiting())
     assert waiting == [0, 1]
-
-
-async def test_clicks_wait_while_redis_is_away_and_are_dropped_beyond_the_bound() -> None:
-    buffer, redis = make_buffer(size=150)
-    redis.away = True
-    dropped = value_of(metrics.CLICKS_DROPPED)
-    for number in range(200):
-        buffer.capture(click(number))
-    with pytest.raises(RedisConnectionError):
-        await buffer.send()
-    buffer.capture(click(200))
-    assert buffer.waiting() == 150
-    buffer.refresh_metrics()
-    assert value_of(metrics.CLICKS_DROPPED) - dropped == 51
-    redis.away = False
-    await buffer.send()
-    assert [event["code"] for event in redis.events()] == [f"code{number}" for number in range(150)]
-
-
-async def test_the_background_task_sends_again(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr("linkrift.redirect.buffer.FLUSH_SECONDS", 0.001)
-    monkeypatch.setattr("linkrift.redirect.buffer.RETRY_FIRST_SECONDS", 0.001)
-    caplog.set_level("INFO")
-    buffer, redis = make_buffer()
-    redis.away = True
-    buffer.capture(click())
-    sending = asyncio.create_task(buffer.run())
-    await until(lambda: "clicks wait" in caplog.text)
-    redis.away = False
-    await until(lambda: "takes clicks again" in caplog.text)
-    assert len(redis.entries) == 1
-    sending.cancel()
-    assert caplog.text.count("clicks wait") == 1
-
-
-async def test_the_last_flush_has_a_deadline() -> None:
-    buffer, redis = make_buffer()
-    redis.away = True
-    dropped = value_of(metrics.CLICKS_DROPPED)
-    buffer.capture(click())
-    await buffer.flush(0.15)
-    assert value_of(metrics.CLICKS_DROPPED) - dropped == 1
-
-
-def value_of(counter: Any) -> float:
-    return float(counter.collect()[0].samples[0].value)
 
 
 def test_the_tally_is_handed_over() -> None:

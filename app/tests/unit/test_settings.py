@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from cryptography.hazmat.primitives import serialization
 
+from linkrift.api.settings import RateLimitSettings
 from linkrift.api.settings import read_settings as read_api
 from linkrift.environment import ConfigurationError, Environment
 from linkrift.redirect.settings import read_settings as read_redirect
@@ -38,6 +39,7 @@ def test_the_guides_variables_are_understood() -> None:
             "LINKRIFT_DB_MAX_IDLE_CONNECTIONS": "25",
             "LINKRIFT_REDIS_POOL_SIZE": "50",
             "LINKRIFT_JWT_EXPIRY": "24h",
+            "LINKRIFT_OWN_HOSTS": "api.example.org, Example.org.",
             "LINKRIFT_RATE_LIMIT_REQUESTS": "100",
             "LINKRIFT_RATE_LIMIT_WINDOW": "1m",
             "LINKRIFT_LOG_LEVEL": "info",
@@ -45,12 +47,13 @@ def test_the_guides_variables_are_understood() -> None:
         }
     )
     assert (api.process.port, api.process.host, api.database.max_connections) == (8080, "0.0.0.0", 100)
-    assert (api.jwt_expiry, api.rate_limit_window, api.redis.password) == (86400.0, 60.0, "made up")
-    assert api.own_host == "go.example.org"
+    assert (api.jwt_expiry, api.rate_limits.window, api.redis.password) == (86400.0, 60.0, "made up")
+    assert api.own_hosts == {"go.example.org", "api.example.org", "example.org"}
     redirect = read_redirect(
         DATABASE | REDIS | {"LINKRIFT_REDIRECT_READ_TIMEOUT": "1s", "LINKRIFT_REDIRECT_WRITE_TIMEOUT": "1s"}
     )
     assert (redirect.process.port, redirect.read_timeout, redirect.process.admission_file) == (8081, 1.0, None)
+    assert (redirect.cache_bytes, redirect.warm_links, redirect.replicas) == (48 << 20, 10_000, ())
     worker = read_worker(
         REDIS
         | CLICKHOUSE
@@ -66,6 +69,26 @@ def test_the_guides_variables_are_understood() -> None:
     )
     assert (worker.process.port, worker.process.slot, worker.batch_size) == (8182, "green", 1000)
     assert worker.process.live_link == Path("/opt/linkrift/worker/live")
+
+
+def test_limits_and_the_keys_of_before() -> None:
+    limits = {"REQUESTS": "7", "WRITES": "3", "WINDOW": "10s", "BURST": "4", "LOGINS": "5", "LOGIN_WINDOW": "1h"}
+    own = {f"LINKRIFT_RATE_LIMIT_{name}": value for name, value in limits.items()}
+    keys = ("k" * 32, "l" * 33)
+    settings = read_api(
+        DATABASE | REDIS | CLICKHOUSE | API | own | {"LINKRIFT_JWT_PREVIOUS_SECRET": f" {keys[0]}  {keys[1]}"}
+    )
+    assert settings.rate_limits == RateLimitSettings(7, 3, 10.0, 4, 5, 3600.0)
+    assert settings.jwt_previous_secrets == keys
+    assert "kkkk" not in repr(settings)
+    for name, value in (
+        ("JWT_PREVIOUS_SECRET", f"{keys[0]} short"),
+        ("RATE_LIMIT_WRITES", "0"),
+        ("RATE_LIMIT_BURST", "x"),
+    ):
+        with pytest.raises(ConfigurationError) as caught:
+            read_api(DATABASE | REDIS | CLICKHOUSE | API | {f"LINKRIFT_{name}": value})
+        assert [finding.partition(":")[0] for finding in caught.value.findings] == [f"LINKRIFT_{name}"]
 
 
 def test_no_secret_is_shown() -> None:
@@ -198,3 +221,21 @@ def test_a_key_that_does_not_fit(listener: dict[str, str], tmp_path: Path) -> No
         assert finding.startswith(
             "LINKRIFT_TLS_PRIVATE_KEY: expected the private key of the certificate in LINKRIFT_TLS_"
         )
+
+
+def test_replicas_are_the_primary_elsewhere_and_quicker_given_up() -> None:
+    hosts = "db2, db3:5433,[2001:db8::3]:5434"
+    redirect = read_redirect(DATABASE | REDIS | {"LINKRIFT_DB_REPLICA_HOSTS": hosts})
+    assert [(each.host, each.port) for each in redirect.replicas] == [
+        *(("db2", 5432), ("db3", 5433), ("2001:db8::3", 5434))
+    ]
+    primary, replica = redirect.database, redirect.replicas[0]
+    assert (replica.user, replica.password, replica.ssl_mode) == (primary.user, primary.password, primary.ssl_mode)
+    # One that hangs leaves time for the primary.
+    assert replica.connect_timeout + replica.command_timeout < redirect.read_timeout
+
+
+@pytest.mark.parametrize("hosts", ["db2:0x", "db2:99999", "user@db2", "db2/path", "[::1", ":5432"])
+def test_a_replica_is_a_host_and_a_port(hosts: str) -> None:
+    with pytest.raises(ConfigurationError, match="LINKRIFT_DB_REPLICA_HOSTS: expected hosts separated by commas"):
+        read_redirect(DATABASE | REDIS | {"LINKRIFT_DB_REPLICA_HOSTS": hosts})

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from linkrift import tasks
 from linkrift.clickhouse import ClickHouseAwayError
 from linkrift.clicks import Click, request_id_of
 from linkrift.worker import consumer as consumer_module
@@ -72,12 +73,12 @@ class FakeClickHouse:
         self.away = False
         self.attempts = 0
 
-    async def insert(self, statement: str, rows: Sequence[Any]) -> None:
+    async def insert(self, statement: str, columns: Sequence[Sequence[Any]]) -> None:
         self.attempts += 1
         await asyncio.sleep(0)
         if self.away:
             raise ClickHouseAwayError("away")
-        self.inserts.append(len(rows))
+        self.inserts.append(len(columns[0]))
 
 
 class Stage:
@@ -90,6 +91,7 @@ class Stage:
         options: dict[str, Any] = {
             "concurrency": 2,
             "batch_size": 1000,
+            "batch_limit": 1000,
             "flush_interval": 0.05,
             "reclaim_after": 60.0,
             **settings,
@@ -143,6 +145,124 @@ async def test_no_insert_is_larger_than_a_batch() -> None:
     async with Stage([entry(1, 2500)], flush_interval=60.0) as stage:
         await stage.until(lambda: stage.queue.acknowledged == [b"1-0"])
     assert stage.clickhouse.inserts == [1000, 1000, 500]
+
+
+async def test_batches_grow_while_more_waits_and_shrink_afterwards() -> None:
+    options = {"batch_size": 1000, "batch_limit": 4000, "flush_interval": 0.05}
+    async with Stage([entry(number, 100) for number in range(200)], **options) as stage:
+        await stage.until(lambda: len(stage.queue.acknowledged) == 200)
+        assert sum(stage.clickhouse.inserts) == 20_000
+        assert max(stage.clickhouse.inserts) == 4000
+        assert len(stage.clickhouse.inserts) < 10
+        await stage.until(lambda: stage.consumer._wanted_size == 4000)
+        stage.queue.waiting = [entry(1000, 1)]
+        await stage.until(lambda: len(stage.queue.acknowledged) == 201)
+        assert stage.consumer._wanted_size == 1000
+
+
+class StreamOfAGroup:
+    """What Redis and ClickHouse keep while workers come and go.
+
+    At one of the steps the worker is killed: what it began there, and whatever it does later, never comes to an end.
+    """
+
+    def __init__(self, entries: list[StreamEntry], kill_at: tuple[str, int]) -> None:
+        self.entries = {each.id: each for each in entries}
+        self.taken: set[bytes] = set()
+        self.stored: list[str] = []
+        self.aside: list[str] = []
+        self.steps: list[str] = []
+        self.kill_at: tuple[str, int] | None = kill_at
+        self.killed = asyncio.Event()
+
+    async def step(self, name: str) -> None:
+        self.steps.append(name)
+        if self.kill_at == (name, self.steps.count(name)):
+            self.killed.set()
+        if self.killed.is_set():
+            await asyncio.Event().wait()
+
+    async def open(self) -> None:
+        await self.step("open")
+
+    async def read(self, count: int, wait_seconds: float) -> list[StreamEntry]:
+        found = [each for each in self.entries.values() if each.id not in self.taken][:count]
+        self.taken |= {each.id for each in found}
+        await asyncio.sleep(0 if found else 0.002)
+        await self.step("taken" if found else "nothing taken")
+        return found
+
+    async def read_own(self, count: int, after: bytes) -> list[StreamEntry]:
+        own = sorted(each for each in self.taken if each in self.entries and each > after)[:count]
+        return [self.entries[each] for each in own]
+
+    async def reclaim(self, idle_seconds: float, count: int) -> list[StreamEntry]:
+        return []
+
+    async def insert(self, statement: str, columns: Sequence[Sequence[Any]]) -> None:
+        await self.step("before the insert")
+        self.stored += map(str, columns[0])
+        await self.step("after the insert")
+
+    async def set_aside(self, entries: Sequence[StreamEntry]) -> int:
+        self.aside += [content for each in entries for content, _ in each.rejected]
+        await self.step("set aside")
+        return sum(len(each.rejected) for each in entries)
+
+    async def acknowledge(self, entries: Sequence[StreamEntry]) -> None:
+        await self.step("before the acknowledgement")
+        for each in entries:
+            del self.entries[each.id]
+        await self.step("after the acknowledgement")
+
+    def worker(self) -> Consumer:
+        return Consumer(
+            self,  # type: ignore[arg-type] # a stand-in
+            self,  # type: ignore[arg-type] # a stand-in
+            lambda: True,
+            concurrency=1,
+            batch_size=20,
+            batch_limit=20,
+            flush_interval=0.01,
+            reclaim_after=60.0,
+        )
+
+
+@pytest.mark.parametrize("nth", [1, 2])
+@pytest.mark.parametrize(
+    "step",
+    [
+        "taken",
+        "before the insert",
+        "after the insert",
+        "set aside",
+        "before the acknowledgement",
+        "after the acknowledgement",
+    ],
+)
+async def test_a_worker_that_is_killed_at_any_step_loses_nothing(step: str, nth: int) -> None:
+    poison = StreamEntry(b"15-0", [], [("nonsense", "not JSON")])
+    sent = [*(entry(number, 5) for number in range(10, 15)), poison, *(entry(number, 5) for number in range(16, 20))]
+    expected = {click.event_id for each in sent for click in each.clicks}
+    stream = StreamOfAGroup(sent, kill_at=(step, nth))
+    first = stream.worker()
+    running = asyncio.create_task(first.run())
+    await asyncio.wait_for(stream.killed.wait(), 5.0)
+    await tasks.end([running, *first._storing])
+
+    stream.kill_at = None
+    stream.killed.clear()
+    second = stream.worker()
+    running = asyncio.create_task(second.run())
+    deadline = time.monotonic() + 5.0
+    while stream.entries:
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.002)
+    second.stop()
+    await asyncio.wait_for(running, 5.0)
+    assert stream.entries == {}
+    assert set(stream.stored) == expected, "all are there, however often: the same ids"
+    assert set(stream.aside) == {"nonsense"}
 
 
 async def test_nothing_is_acknowledged_before_it_is_stored() -> None:

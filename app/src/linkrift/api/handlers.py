@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
+from datetime import datetime, timezone
 from typing import Any
 from urllib.parse import urlsplit
 from uuid import UUID
@@ -11,24 +12,24 @@ from aiohttp import web
 from pydantic import BaseModel
 
 from linkrift import codes
-from linkrift.api import cursors, targets
+from linkrift.api import cursors, stats, targets
 from linkrift.api.accounts import Accounts, EmailTakenError
 from linkrift.api.audit import AuditLog
+from linkrift.api.idempotency import HEADER, REPLAYED, Given, Idempotency
 from linkrift.api.invalidation import Invalidation
-from linkrift.api.models import Account, Credentials, Link, LinkChange, LinkPage, NewLink, Stats, Token, utc
+from linkrift.api.models import Account, Credentials, Link, LinkChange, LinkPage, NewLink, Token, utc
 from linkrift.api.passwords import Passwords
 from linkrift.api.problems import ApiError
+from linkrift.api.rate_limits import RateLimits
 from linkrift.api.requests import authenticate, read_body
-from linkrift.api.routing import QueryParameter, Route
+from linkrift.api.routing import HeaderParameter, QueryParameter, Route
 from linkrift.api.store import CodeTakenError, Column, Links, OwnerGoneError, StoredLink
 from linkrift.api.tokens import Tokens
 from linkrift.clickhouse import ClickHouse
+from linkrift.link_passwords import BusyError, LinkPasswords
 
 PAGE_DEFAULT = 50
 PAGE_MAXIMUM = 200
-
-# Each event once, however often it was delivered and whether or not its rows were merged yet.
-_CLICKS = "SELECT uniqExact(event_id) FROM clicks WHERE code = %(code)s"
 
 _LINK_PAGE_QUERY = (
     QueryParameter(
@@ -39,12 +40,25 @@ _LINK_PAGE_QUERY = (
     QueryParameter("cursor", "Where the page before ended: its `next_cursor`.", {"type": "string"}),
 )
 
+# Fields of a body → columns; a password is not stored as it came.
 _COLUMN_OF: dict[str, Column] = {
     "url": "original_url",
     "title": "title",
     "is_active": "is_active",
+    "active_from": "active_from",
     "expires_at": "expires_at",
+    "redirect_status": "redirect_status",
+    "forward_query": "forward_query",
+    "password": "password_hash",
+    "max_clicks": "max_clicks",
 }
+_NEVER_NULL = frozenset({"url", "is_active", "redirect_status", "forward_query"})
+
+IDEMPOTENCY_KEY = HeaderParameter(
+    HEADER,
+    "Makes it safe to repeat the request: within 24 hours, the same key gets the same answer, and there is one link.",
+    {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!#-\\[\\]-~]+$"},
+)
 
 OwnerHandler = Callable[[web.Request, UUID], Awaitable[web.StreamResponse]]
 
@@ -62,8 +76,11 @@ class Handlers:
         invalidation: Invalidation,
         clickhouse: ClickHouse,
         audit: AuditLog,
+        link_passwords: LinkPasswords,
+        limits: RateLimits,
+        idempotency: Idempotency,
         public_url: str,
-        own_host: str,
+        own_hosts: Collection[str],
     ) -> None:
         self._accounts = accounts
         self._links = links
@@ -72,8 +89,11 @@ class Handlers:
         self._invalidation = invalidation
         self._clickhouse = clickhouse
         self._audit = audit
+        self._limits = limits
+        self._idempotency = idempotency
         self._public_url = public_url
-        self._own_host = own_host
+        self._link_passwords = link_passwords
+        self._own_hosts = own_hosts
 
     def routes(self) -> list[Route]:
         """Return the table of routes."""
@@ -100,6 +120,7 @@ class Handlers:
                 answer=Link,
                 body=NewLink,
                 problems=(409, 503),
+                headers=(IDEMPOTENCY_KEY,),
             ),
             Route(
                 *("GET", "/links", owned(self.list_links), "listLinks", "List your links, newest first"),
@@ -125,14 +146,16 @@ class Handlers:
             ),
             Route(
                 *("GET", "/links/{code}/stats", owned(self.stats), "linkStats", "Count a link's clicks"),
-                answer=Stats,
-                problems=(404, 503),
+                answer=stats.Stats,
+                problems=(400, 404, 503),
+                query=stats.QUERY,
             ),
         ]
 
     async def register(self, request: web.Request) -> web.Response:
         """Make an account."""
         body = await read_body(request, Credentials)
+        await self._spend_sign_in(request, "account.register", body.email)
         password_hash = await self._passwords.hash(body.password)
         try:
             user_id = await self._accounts.create(body.email, password_hash)
@@ -146,6 +169,7 @@ class Handlers:
     async def login(self, request: web.Request) -> web.Response:
         """Issue an access token. Whether address or password was wrong, or the account is off, is not told."""
         body = await read_body(request, Credentials)
+        await self._spend_sign_in(request, "account.login", body.email)
         account = await self._accounts.find(body.email)
         known = account is not None and account.is_active
         right = await self._passwords.verify(account.password_hash if account and known else None, body.password)
@@ -161,21 +185,38 @@ class Handlers:
     async def create_link(self, request: web.Request, owner: UUID) -> web.Response:
         """Make a link."""
         body = await read_body(request, NewLink)
-        url = self._target(body.url)
         if body.code is not None and codes.is_reserved(body.code):
             raise _invalid("code", "is reserved")
+        values = await self._values(body)
         try:
-            link = await self._links.create(owner, url, body.code, body.title, body.expires_at)
+            async with self._idempotency.attempt(request, owner) as attempt:
+                if attempt.given is not None:
+                    return await self._create_again(request, owner, attempt.given)
+                link = await attempt.links.create(owner, body.code, values)
+                created = self._present(link)
+                await attempt.keep(link.short_code, created.model_dump_json())
         except CodeTakenError as error:
             raise ApiError(409, "This code is taken.") from error
         except OwnerGoneError as error:
             raise ApiError(401, "The account is gone.", headers={"WWW-Authenticate": "Bearer"}) from error
-        self._audit.record(request, "link.create", account=owner, code=link.short_code, target=_host_of(url))
+        self._audit.record(
+            request, "link.create", account=owner, code=link.short_code, target=_host_of(link.original_url)
+        )
         # The redirect processes may remember that there was no such link.
         await self._invalidation.announce(link.short_code, link.state())
-        response = _json(self._present(link), 201)
+        response = _json(created, 201)
         response.headers["Location"] = f"{request.path}/{link.short_code}"
         return response
+
+    async def _create_again(self, request: web.Request, owner: UUID, given: Given) -> web.Response:
+        """Give the answer that was given before."""
+        self._audit.record(request, "link.create", outcome="repeated", account=owner, code=given.code)
+        # Whoever made the link may have been killed before it could announce it.
+        link = await self._links.find(owner, given.code)
+        if link is not None:
+            await self._invalidation.announce(link.short_code, link.state())
+        headers = {"Location": f"{request.path}/{given.code}", REPLAYED: "true"}
+        return web.Response(status=201, text=given.answer, content_type="application/json", headers=headers)
 
     async def list_links(self, request: web.Request, owner: UUID) -> web.Response:
         """List the owner's links."""
@@ -201,12 +242,7 @@ class Handlers:
     async def change_link(self, request: web.Request, owner: UUID) -> web.Response:
         """Change a link."""
         body = await read_body(request, LinkChange)
-        changes: dict[Column, Any] = {}
-        for field in body.model_fields_set:
-            value = getattr(body, field)
-            if value is None and field in ("url", "is_active"):
-                raise _invalid(field, "must not be null")
-            changes[_COLUMN_OF[field]] = self._target(value) if field == "url" else value
+        changes = await self._values(body)
         link = _found(await self._links.change(owner, request.match_info["code"], changes))
         changed = {"target": _host_of(link.original_url)} if "original_url" in changes else {}
         fields = sorted(body.model_fields_set)
@@ -223,9 +259,17 @@ class Handlers:
 
     async def stats(self, request: web.Request, owner: UUID) -> web.Response:
         """Count a link's clicks."""
+        question = stats.read_question(request.query, datetime.now(timezone.utc))
         link = _found(await self._links.find(owner, request.match_info["code"]))
-        rows = await self._clickhouse.execute(_CLICKS, {"code": link.short_code})
-        return _json(Stats(code=link.short_code, clicks=rows[0][0]))
+        return _json(await stats.read_stats(self._clickhouse, link.short_code, question))
+
+    async def _spend_sign_in(self, request: web.Request, action: str, email: str) -> None:
+        """Count an attempt to sign in; too many are refused, from wherever they come."""
+        try:
+            await self._limits.spend_sign_in(request, email)
+        except ApiError:
+            self._audit.record(request, action, outcome="too many attempts")
+            raise
 
     def _owned(self, handler: OwnerHandler) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
         """Give a handler the user who asks."""
@@ -235,9 +279,31 @@ class Handlers:
 
         return authenticated
 
+    async def _values(self, body: NewLink | LinkChange) -> dict[Column, Any]:
+        """Return the columns that a body sets."""
+        values: dict[Column, Any] = {}
+        for field, column in _COLUMN_OF.items():
+            if field not in body.model_fields_set:
+                continue
+            value = getattr(body, field)
+            if value is None and field in _NEVER_NULL:
+                raise _invalid(field, "must not be null")
+            if field == "url":
+                value = self._target(value)
+            elif field == "password" and value is not None:
+                value = await self._hash(value)
+            values[column] = value
+        return values
+
+    async def _hash(self, password: str) -> str:
+        try:
+            return await self._link_passwords.hash(password)
+        except BusyError as error:
+            raise ApiError(503, "Too many passwords are being set.", headers={"Retry-After": "1"}) from error
+
     def _target(self, url: str) -> str:
         try:
-            return targets.normalise(url, self._own_host)
+            return targets.normalise(url, self._own_hosts)
         except targets.TargetError as error:
             raise _invalid("url", str(error)) from error
 
@@ -248,7 +314,13 @@ class Handlers:
             url=link.original_url,
             title=link.title,
             is_active=link.is_active,
+            active_from=None if link.active_from is None else utc(link.active_from),
             expires_at=None if link.expires_at is None else utc(link.expires_at),
+            redirect_status=link.redirect_status,
+            forward_query=link.forward_query,
+            has_password=link.password > 0,
+            max_clicks=link.max_clicks,
+            clicks_used=link.clicks_used,
             created_at=utc(link.created_at),
             updated_at=utc(link.updated_at),
         )

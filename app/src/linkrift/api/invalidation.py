@@ -7,6 +7,7 @@ import logging
 from contextlib import suppress
 
 from redis.asyncio import Redis
+from redis.exceptions import ResponseError
 
 from linkrift import metrics
 from linkrift.links import LinkState
@@ -79,4 +80,9 @@ class Invalidation:
 
     async def _send(self, code: str, state: LinkState) -> None:
         arguments: list[str | int] = [state.encode(), state.version, TTL_SECONDS, INVALIDATION_CHANNEL, code]
-        await self._script(keys=[link_key(code)], args=arguments)
+        try:
+            await self._script(keys=[link_key(code)], args=arguments)
+        except ResponseError:
+            # It takes no writes: no memory, or it is a replica. Who hears the message does not believe what it holds.
+            await self._redis.publish(INVALIDATION_CHANNEL, f"{code} {state.version}")
+            raise

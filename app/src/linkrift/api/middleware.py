@@ -5,14 +5,18 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 
 from aiohttp import web
 
 from linkrift import logs, metrics
+from linkrift.api.headers import SECURITY_HEADERS
 from linkrift.api.problems import ApiError, unavailable
+from linkrift.api.rate_limits import VERDICT, RateLimits, headers_of
 from linkrift.clickhouse import ClickHouseAwayError
 from linkrift.health import Health, State
 from linkrift.lifecycle import Activity
+from linkrift.link_passwords import BusyError
 from linkrift.operations import OPERATIONS_PATHS
 from linkrift.postgres import DatabaseAwayError
 from linkrift.request_ids import HEADER as REQUEST_ID
@@ -27,10 +31,11 @@ UNMATCHED = "unmatched"
 class Surroundings:
     """The API's one middleware: each more would cost every request."""
 
-    def __init__(self, version: str, health: Health, activity: Activity) -> None:
+    def __init__(self, version: str, health: Health, activity: Activity, limits: RateLimits) -> None:
         self._version = version
         self._health = health
         self._activity = activity
+        self._limits = limits
         self._request_ids = RequestIds()
 
     @web.middleware
@@ -45,16 +50,18 @@ class Surroundings:
             self._activity.last = started
             self._activity.unanswered += 1
         try:
-            response = await _answer(request, handler, request_id)
+            response = await self._answer(request, handler, request_id)
         finally:
             if not operations:
                 self._activity.unanswered -= 1
         seconds = time.monotonic() - started
-        response.headers.update(
-            {REQUEST_ID: request_id, "X-Deployment-Version": self._version, "X-Content-Type-Options": "nosniff"}
-        )
+        response.headers.update(SECURITY_HEADERS)
+        response.headers.update({REQUEST_ID: request_id, "X-Deployment-Version": self._version})
+        if (verdict := request.get(VERDICT)) is not None:
+            response.headers.update(headers_of(verdict))
         response.headers.setdefault("Cache-Control", "no-store")
-        if self._health.state is State.DRAINING and not operations:
+        draining = self._health.state is State.DRAINING and not operations
+        if draining or response.status == HTTPStatus.REQUEST_TIMEOUT:
             response.force_close()
         if not operations:
             self._record(request, response.status, seconds)
@@ -69,26 +76,30 @@ class Surroundings:
         fields = {"method": method, "path": path, "status": status, "duration_ms": round(seconds * 1000, 3)}
         LOG.info("request", extra=fields)
 
+    async def _answer(self, request: web.Request, handler: Handler, request_id: str) -> web.StreamResponse:
+        """Run the handler and turn whatever it raises into an answer."""
+        try:
+            if request.match_info.http_exception is not None:
+                await self._limits.spend_unmatched(request)
+            return await handler(request)
+        except ApiError as problem:
+            return problem.response(request_id)
+        except DatabaseAwayError as error:
+            LOG.warning("PostgreSQL is away: %s", error)
+            return unavailable("The database").response(request_id)
+        except ClickHouseAwayError as error:
+            LOG.warning("ClickHouse is away: %s", error)
+            return unavailable("The click counts").response(request_id)
+        except BusyError:
+            detail = "Too many passwords are being checked at the moment."
+            return ApiError(503, detail, headers={"Retry-After": "1"}).response(request_id)
+        except web.HTTPException as error:
+            headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
+            detail = "There is nothing here." if error.status == 404 else f"{error.reason}."
+            return ApiError(error.status, detail, headers=headers).response(request_id)
+        except Exception:
+            LOG.exception("a request failed", extra={"path": request.path})
+            return ApiError(500, "Something went wrong here; the request id helps to find it.").response(request_id)
+
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-
-
-async def _answer(request: web.Request, handler: Handler, request_id: str) -> web.StreamResponse:
-    """Run the handler and turn whatever it raises into an answer."""
-    try:
-        return await handler(request)
-    except ApiError as problem:
-        return problem.response(request_id)
-    except DatabaseAwayError as error:
-        LOG.warning("PostgreSQL is away: %s", error)
-        return unavailable("The database").response(request_id)
-    except ClickHouseAwayError as error:
-        LOG.warning("ClickHouse is away: %s", error)
-        return unavailable("The click counts").response(request_id)
-    except web.HTTPException as error:
-        headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
-        detail = "There is nothing here." if error.status == 404 else f"{error.reason}."
-        return ApiError(error.status, detail, headers=headers).response(request_id)
-    except Exception:
-        LOG.exception("a request failed", extra={"path": request.path})
-        return ApiError(500, "Something went wrong here; the request id helps to find it.").response(request_id)

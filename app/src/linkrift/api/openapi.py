@@ -9,10 +9,32 @@ from typing import Any
 from pydantic.json_schema import models_json_schema
 
 from linkrift.api import problems
+from linkrift.api.idempotency import REPLAYED
 from linkrift.api.models import Code, Problem
 from linkrift.api.routing import PREFIX, Route
 
 _REFERENCES = "#/components/schemas/{model}"
+
+_NUMBER = {"type": "integer", "minimum": 0}
+_HEADERS: dict[str, dict[str, Any]] = {
+    "RateLimit-Policy": {
+        "description": "The limit that was counted: so many requests (`q`) in so many seconds (`w`), so many at once.",
+        "schema": {"type": "string"},
+    },
+    "RateLimit": {
+        "description": "How many are left (`r`), and in how many seconds all of them are there again (`t`).",
+        "schema": {"type": "string"},
+    },
+    "RateLimit-Limit": {"description": "How many may come at once.", "schema": _NUMBER},
+    "RateLimit-Remaining": {"description": "How many of them are left.", "schema": _NUMBER},
+    "RateLimit-Reset": {"description": "In how many seconds all of them are there again.", "schema": _NUMBER},
+    "Retry-After": {"description": "Seconds.", "schema": _NUMBER},
+    "Location": {"description": "Where the link is.", "schema": {"type": "string"}},
+    REPLAYED: {"description": "The answer was given before.", "schema": {"type": "string", "const": "true"}},
+}
+_LIMIT_HEADERS = ("RateLimit-Policy", "RateLimit", "RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset")
+# What may be asked for again later.
+_LATER = (429, 503)
 
 
 def document(routes: Sequence[Route], version: str, api_url: str = "") -> dict[str, Any]:
@@ -44,6 +66,7 @@ def document(routes: Sequence[Route], version: str, api_url: str = "") -> dict[s
         "paths": paths,
         "components": {
             "schemas": schema.get("$defs", {}),
+            "headers": _HEADERS,
             "securitySchemes": {"bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT"}},
         },
     }
@@ -66,13 +89,22 @@ def _operation(route: Route) -> dict[str, Any]:
     for status in sorted({*route.problems, *_common_problems(route)}):
         operation["responses"][str(status)] = {
             "description": HTTPStatus(status).phrase,
+            "headers": _headers(*_LIMIT_HEADERS, *(["Retry-After"] if status in _LATER else [])),
             "content": {problems.CONTENT_TYPE: {"schema": _reference(Problem)}},
         }
     return operation
 
 
+def _headers(*names: str) -> dict[str, dict[str, str]]:
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
+
+
 def _answer(route: Route) -> dict[str, Any]:
-    answer: dict[str, Any] = {"description": HTTPStatus(route.status).phrase}
+    more = ["Location", REPLAYED] if route.headers else []
+    answer: dict[str, Any] = {
+        "description": HTTPStatus(route.status).phrase,
+        "headers": _headers(*_LIMIT_HEADERS, *more),
+    }
     if route.answer is not None:
         answer["content"] = {"application/json": {"schema": _reference(route.answer)}}
     elif route.status != HTTPStatus.NO_CONTENT:
@@ -81,11 +113,11 @@ def _answer(route: Route) -> dict[str, Any]:
 
 
 def _common_problems(route: Route) -> list[int]:
-    found = [500]
+    found = [429, 500]
     if route.authenticated:
         found += [401]
     if route.body is not None:
-        found += [400, 413, 415, 422]
+        found += [400, 408, 413, 415, 422]
     return found
 
 
@@ -99,6 +131,10 @@ def _parameters(route: Route) -> list[dict[str, Any]]:
     parameters += [
         {"name": each.name, "in": "query", "required": False, "description": each.description, "schema": each.schema}
         for each in route.query
+    ]
+    parameters += [
+        {"name": each.name, "in": "header", "required": False, "description": each.description, "schema": each.schema}
+        for each in route.headers
     ]
     return parameters
 

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
+from linkrift.link_passwords import BusyError
+
 THREADS = 2
+# As many are done within seconds; who comes then is told to come again, rather than kept waiting.
+WAITING = 32
+
+Result = TypeVar("Result")
 
 
 class Passwords:
@@ -19,18 +27,39 @@ class Passwords:
         self._hasher = hasher or PasswordHasher()
         self._executor = ThreadPoolExecutor(THREADS, thread_name_prefix="argon2")
         self._nobody: str | None = None
+        self._free = WAITING
 
     async def hash(self, password: str) -> str:
-        """Return the hash of a new password."""
-        return await asyncio.get_running_loop().run_in_executor(self._executor, self._hasher.hash, password)
+        """Return the hash of a new password.
+
+        Raises:
+            BusyError: too many wait already.
+        """
+        return await self._run(self._hasher.hash, password)
 
     async def verify(self, password_hash: str | None, password: str) -> bool:
-        """Tell whether a password is right; without a hash it never is, and telling takes as long."""
-        return await asyncio.get_running_loop().run_in_executor(self._executor, self._verify, password_hash, password)
+        """Tell whether a password is right; without a hash it never is, and telling takes as long.
+
+        Raises:
+            BusyError: too many wait already.
+        """
+        return await self._run(self._verify, password_hash, password)
 
     def close(self) -> None:
         """Stop the threads."""
-        self._executor.shutdown(wait=False)
+        self._executor.shutdown(wait=False, cancel_futures=True)
+
+    async def _run(self, call: Callable[..., Result], *arguments: str | None) -> Result:
+        if self._free <= 0:
+            raise BusyError
+        self._free -= 1
+        future = asyncio.get_running_loop().run_in_executor(self._executor, call, *arguments)
+        # Given back when the thread is done, not when the one who waited has gone.
+        future.add_done_callback(self._done)
+        return await asyncio.shield(future)
+
+    def _done(self, _future: object) -> None:
+        self._free += 1
 
     def _verify(self, password_hash: str | None, password: str) -> bool:
         if password_hash is None:

@@ -27,6 +27,11 @@ class QueryParameter:
 
 
 @dataclass(frozen=True)
+class HeaderParameter(QueryParameter):
+    """A parameter in a field of the head."""
+
+
+@dataclass(frozen=True)
 class Route:
     """One operation.
 
@@ -42,6 +47,7 @@ class Route:
         problems: the statuses that it may answer otherwise, beside those that any operation may.
         authenticated: it needs an access token.
         query: its parameters.
+        headers: fields of the head that it looks at.
     """
 
     method: str
@@ -55,3 +61,9 @@ class Route:
     problems: tuple[int, ...] = ()
     authenticated: bool = True
     query: tuple[QueryParameter, ...] = ()
+    headers: tuple[HeaderParameter, ...] = ()
+
+    @property
+    def writes(self) -> bool:
+        """Whether it changes something, or costs as much: it may be asked for less often."""
+        return self.method != "GET"

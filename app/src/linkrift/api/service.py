@@ -12,27 +12,35 @@ from linkrift.admission import Admission
 from linkrift.api import openapi
 from linkrift.api.accounts import Accounts
 from linkrift.api.audit import AuditLog
+from linkrift.api.buckets import Buckets
+from linkrift.api.compression import compressed
 from linkrift.api.handlers import Handlers
+from linkrift.api.idempotency import Idempotency
 from linkrift.api.invalidation import Invalidation
 from linkrift.api.middleware import Surroundings
 from linkrift.api.passwords import Passwords
+from linkrift.api.rate_limits import RateLimits
 from linkrift.api.requests import MAXIMUM_BODY
 from linkrift.api.routing import PREFIX, Route
+from linkrift.api.runner import ApiRunner
 from linkrift.api.settings import ApiSettings
 from linkrift.api.store import Links
 from linkrift.api.tokens import Tokens
 from linkrift.clickhouse import ClickHouse
+from linkrift.connections import SilentConnections
 from linkrift.health import Health
 from linkrift.lifecycle import Activity, Process
+from linkrift.link_passwords import LinkPasswords
 from linkrift.operations import OPERATIONS_PATHS, Operations
 from linkrift.postgres import Database
-from linkrift.redis_client import connect
+from linkrift.redis_client import connect_guarded
 from linkrift.release import Release
 from linkrift.visitors import VisitorNetworks
 
 CLICKHOUSE_THREADS = 4
 CLICKHOUSE_SECONDS = 10.0
 METRICS_SECONDS = 1.0
+LINK_PASSWORDS_WAITING = 32
 
 
 class ApiService:
@@ -42,15 +50,17 @@ class ApiService:
         """Prepare; nothing is connected yet. Must be called in the loop that runs it."""
         name = f"linkrift-api-{settings.process.slot or 'dev'}"
         self._database = Database(settings.database, name)
-        self._redis = connect(settings.redis, name)
+        self._redis = connect_guarded(settings.redis, name)
         self._clickhouse = ClickHouse(
             settings.clickhouse, threads=CLICKHOUSE_THREADS, statement_timeout=CLICKHOUSE_SECONDS
         )
         self._passwords = Passwords()
+        self._link_passwords = LinkPasswords(waiting=LINK_PASSWORDS_WAITING)
         self._invalidation = Invalidation(self._redis)
+        networks = VisitorNetworks(settings.trusted_proxies)
         self._audit = AuditLog(
             settings.audit_log,
-            VisitorNetworks(settings.trusted_proxies),
+            networks,
             {"slot": settings.process.slot, "version": release.id},
         )
         self._tasks: list[asyncio.Task[None]] = []
@@ -63,16 +73,24 @@ class ApiService:
             {"postgresql": self._database.check, "redis": self._check_redis, "clickhouse": self._check_clickhouse},
         )
         self._operations = Operations(self.health, process.board, self.refresh_metrics)
+        links = Links(self._database)
+        tokens = Tokens(settings.jwt_secret, settings.jwt_previous_secrets, settings.jwt_expiry)
+        buckets = Buckets(self._redis, settings.process.processes)
+        self._limits = RateLimits(settings.rate_limits, buckets, networks, tokens, settings.jwt_secret)
+        self._idempotency = Idempotency(self._database, links)
         handlers = Handlers(
             accounts=Accounts(self._database),
-            links=Links(self._database),
+            links=links,
             passwords=self._passwords,
-            tokens=Tokens(settings.jwt_secret, settings.jwt_previous_secret, settings.jwt_expiry),
+            tokens=tokens,
             invalidation=self._invalidation,
             clickhouse=self._clickhouse,
             audit=self._audit,
+            link_passwords=self._link_passwords,
+            limits=self._limits,
+            idempotency=self._idempotency,
             public_url=settings.public_url,
-            own_host=settings.own_host,
+            own_hosts=settings.own_hosts,
         )
         self._routes = handlers.routes()
         self._routes.append(
@@ -82,17 +100,24 @@ class ApiService:
             )
         )
         self._openapi = json.dumps(openapi.document(self._routes, release.id))
-        self._application = self._make_application(Surroundings(release.id, self.health, self.activity))
+        self._application = self._make_application(Surroundings(release.id, self.health, self.activity, self._limits))
         self._runner: web.BaseRunner | None = None
+        self._version = release.id
+        self._silent_connections = SilentConnections(lambda: self._runner.server if self._runner else None)
 
     def make_runner(self, shutdown_timeout: float) -> web.BaseRunner:
         """Return what serves the port."""
-        self._runner = web.AppRunner(self._application, access_log=None, shutdown_timeout=shutdown_timeout)
+        self._runner = ApiRunner(self._application, self._version, shutdown_timeout)
         return self._runner
 
     async def start(self) -> None:
         """Start what runs beside the requests and connect to what can be reached."""
-        self._tasks = [asyncio.create_task(self._invalidation.run()), asyncio.create_task(self._keep_metrics())]
+        self._tasks = [
+            asyncio.create_task(self._invalidation.run()),
+            asyncio.create_task(self._idempotency.run()),
+            asyncio.create_task(self._silent_connections.run()),
+            asyncio.create_task(self._keep_metrics()),
+        ]
         await self._database.open()
 
     async def flush(self, deadline_seconds: float) -> None:
@@ -107,6 +132,7 @@ class ApiService:
         await self._database.close()
         await self._clickhouse.close()
         self._passwords.close()
+        self._link_passwords.close()
         self.refresh_metrics()
 
     def refresh_metrics(self) -> None:
@@ -118,9 +144,12 @@ class ApiService:
     def _make_application(self, surroundings: Surroundings) -> web.Application:
         application = web.Application(middlewares=[surroundings.middleware], client_max_size=MAXIMUM_BODY)
         for route in self._routes:
-            application.router.add_route(route.method, PREFIX + route.path, route.handler)
+            handler = self._limits.around(route.operation, route.handler, writes=route.writes)
             if route.method == "GET":
-                application.router.add_route("HEAD", PREFIX + route.path, route.handler)
+                # What answers otherwise may hold an access token: see there.
+                handler = compressed(handler)
+                application.router.add_route("HEAD", PREFIX + route.path, handler)
+            application.router.add_route(route.method, PREFIX + route.path, handler)
         for path in sorted(OPERATIONS_PATHS):
             application.router.add_route("*", path, self._operate)
         application.on_response_prepare.append(_name_the_server)

@@ -24,16 +24,38 @@ SECRET_LENGTH = 32
 
 
 @dataclass(frozen=True)
+class RateLimitSettings:
+    """How often clients may ask. Times are in seconds.
+
+    Attributes:
+        requests: how often one may ask for an operation that changes nothing, within the window.
+        writes: the same for one that does, and for those without an account.
+        window: in which these may come.
+        burst: how many windows' worth may come at once.
+        logins: how often an account's password may be tried, within the login window, from wherever.
+        login_window: in which these may come.
+    """
+
+    requests: int = 100
+    writes: int = 10
+    window: float = 60.0
+    burst: int = 2
+    logins: int = 10
+    login_window: float = 900.0
+
+
+@dataclass(frozen=True)
 class ApiSettings:
     """Settings of the API service. Times are in seconds.
 
     Attributes:
         jwt_secret: signs access tokens.
-        jwt_previous_secret: accepted, too, while a new secret is rolled out; may be empty.
+        jwt_previous_secrets: accepted, too, while a new secret is rolled out.
         jwt_expiry: how long an access token is good.
         public_url: origin of short URLs.
-        rate_limit_requests: requests that a client may send within rate_limit_window.
+        rate_limits: how often clients may ask.
         trusted_proxies: the networks whose X-Forwarded-For is believed.
+        other_hosts: hosts of the installation beside that of short URLs; no link may lead there, either.
         audit_log: the audit log's file; None: it goes to the service's own log.
     """
 
@@ -43,17 +65,17 @@ class ApiSettings:
     clickhouse: ClickHouseSettings
     jwt_secret: str = field(repr=False)
     public_url: str
-    jwt_previous_secret: str = field(default="", repr=False)
+    jwt_previous_secrets: tuple[str, ...] = field(default=(), repr=False)
     jwt_expiry: float = 86400.0
-    rate_limit_requests: int = 100
-    rate_limit_window: float = 60.0
+    rate_limits: RateLimitSettings = field(default_factory=RateLimitSettings)
     trusted_proxies: tuple[Network, ...] = ()
+    other_hosts: tuple[str, ...] = ()
     audit_log: Path | None = None
 
     @property
-    def own_host(self) -> str:
-        """The host that short URLs have; a link must not lead there."""
-        return urlsplit(self.public_url).hostname or ""
+    def own_hosts(self) -> frozenset[str]:
+        """The hosts of the installation, in small letters; a link must not lead there."""
+        return frozenset({urlsplit(self.public_url).hostname or "", *self.other_hosts})
 
 
 def read_settings(variables: Mapping[str, str] | None = None) -> ApiSettings:
@@ -70,15 +92,41 @@ def read_settings(variables: Mapping[str, str] | None = None) -> ApiSettings:
         redis=read_redis(environment, pool_size=50, timeout=1.0),
         clickhouse=read_clickhouse(environment),
         jwt_secret=environment.secret("LINKRIFT_JWT_SECRET", secret, minimum=SECRET_LENGTH),
-        jwt_previous_secret=environment.secret(
-            "LINKRIFT_JWT_PREVIOUS_SECRET", secret, minimum=SECRET_LENGTH, required=False
-        ),
+        jwt_previous_secrets=_read_previous_secrets(environment, secret),
         jwt_expiry=environment.duration("LINKRIFT_JWT_EXPIRY", 86400.0, minimum=1.0),
         public_url=environment.origin("LINKRIFT_PUBLIC_URL"),
-        rate_limit_requests=environment.integer("LINKRIFT_RATE_LIMIT_REQUESTS", 100, minimum=1, maximum=1_000_000),
-        rate_limit_window=environment.duration("LINKRIFT_RATE_LIMIT_WINDOW", 60.0, minimum=1.0, maximum=86400.0),
+        rate_limits=_read_rate_limits(environment),
         trusted_proxies=environment.networks("LINKRIFT_TRUSTED_PROXIES"),
+        other_hosts=environment.hosts("LINKRIFT_OWN_HOSTS"),
         audit_log=environment.path("LINKRIFT_AUDIT_LOG"),
     )
     environment.finish()
     return settings
+
+
+def _read_previous_secrets(environment: Environment, expected: str) -> tuple[str, ...]:
+    """Read secrets separated by spaces."""
+    name = "LINKRIFT_JWT_PREVIOUS_SECRET"
+    secrets = tuple(environment.secret(name, expected, required=False).split())
+    if any(len(secret) < SECRET_LENGTH for secret in secrets):
+        environment.reject(name, f"expected {expected}, or several with spaces between them")
+    return secrets
+
+
+def _read_rate_limits(environment: Environment) -> RateLimitSettings:
+    defaults = RateLimitSettings()
+
+    def number(name: str, default: int, maximum: int = 1_000_000) -> int:
+        return environment.integer(f"LINKRIFT_RATE_LIMIT_{name}", default, minimum=1, maximum=maximum)
+
+    def window(name: str, default: float) -> float:
+        return environment.duration(f"LINKRIFT_RATE_LIMIT_{name}", default, minimum=1.0, maximum=86400.0)
+
+    return RateLimitSettings(
+        requests=number("REQUESTS", defaults.requests),
+        writes=number("WRITES", defaults.writes),
+        window=window("WINDOW", defaults.window),
+        burst=number("BURST", defaults.burst, 100),
+        logins=number("LOGINS", defaults.logins),
+        login_window=window("LOGIN_WINDOW", defaults.login_window),
+    )

@@ -10,26 +10,31 @@ from typing import Any, Literal
 import asyncpg
 
 from linkrift import codes
-from linkrift.links import LinkState
+from linkrift.links import ROW_COLUMNS, LinkState
 from linkrift.postgres import Connection, Database
 
 # 62**7 codes: a second attempt is rare, a third one has not been seen.
 GENERATE_ATTEMPTS = 8
 
-# What an owner may change.
-Column = Literal["original_url", "title", "is_active", "expires_at"]
+# What an owner may set or change.
+Column = Literal[
+    "original_url",
+    "title",
+    "is_active",
+    "active_from",
+    "expires_at",
+    "redirect_status",
+    "forward_query",
+    "password_hash",
+    "max_clicks",
+]
 
-_COLUMNS = "id, short_code, original_url, title, is_active, expires_at, version, created_at, updated_at, deleted_at"
+# Without the password's hash: nothing outside PostgreSQL but the check of a password needs it.
+_COLUMNS = f"id, short_code, title, created_at, updated_at, max_clicks, clicks_used, {ROW_COLUMNS}"
 _OWN = "WHERE short_code = $1 AND user_id = $2 AND deleted_at IS NULL"
 _OWNS = "WHERE user_id = $1 AND deleted_at IS NULL"
 
-_INSERT = "\n".join(
-    (
-        "INSERT INTO links (user_id, short_code, original_url, title, expires_at) VALUES ($1, $2, $3, $4, $5)",
-        "ON CONFLICT (short_code) DO NOTHING RETURNING",
-        _COLUMNS,
-    )
-)
+_ON_CONFLICT = "ON CONFLICT (short_code) DO NOTHING RETURNING"
 _FIND = "\n".join(("SELECT", _COLUMNS, "FROM links", _OWN))
 _FIRST_PAGE = "\n".join(("SELECT", _COLUMNS, "FROM links", _OWNS, "ORDER BY created_at DESC, id DESC LIMIT $2"))
 _NEXT_PAGE = "\n".join(
@@ -51,14 +56,27 @@ class OwnerGoneError(Exception):
 
 @dataclass(frozen=True)
 class StoredLink:
-    """A link as it is stored."""
+    """A link as it is stored.
+
+    Attributes:
+        password: which of its passwords is asked for, counted from 1; 0: none.
+        clicks_used: how often it was followed since it has a maximum.
+        limited: it has one.
+    """
 
     id: uuid.UUID
     short_code: str
     original_url: str
     title: str | None
     is_active: bool
+    active_from: datetime | None
     expires_at: datetime | None
+    redirect_status: int
+    forward_query: bool
+    password: int
+    max_clicks: int | None
+    clicks_used: int
+    limited: bool
     version: int
     created_at: datetime
     updated_at: datetime
@@ -66,13 +84,7 @@ class StoredLink:
 
     def state(self) -> LinkState:
         """Return what the redirect service needs to know."""
-        return LinkState.of_row(
-            self.original_url,
-            self.version,
-            is_active=self.is_active,
-            expires_at=self.expires_at,
-            deleted_at=self.deleted_at,
-        )
+        return LinkState.of_row(vars(self))
 
 
 class Links:
@@ -81,10 +93,13 @@ class Links:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def create(
-        self, owner: uuid.UUID, url: str, code: str | None, title: str | None, expires_at: datetime | None
-    ) -> StoredLink:
+    async def create(self, owner: uuid.UUID, code: str | None, values: dict[Column, Any]) -> StoredLink:
         """Store a new link, under the owner's own code or under a new one.
+
+        Args:
+            owner: whose it is.
+            code: the owner's own code; None: a new one.
+            values: its columns, `original_url` at least.
 
         Raises:
             CodeTakenError: the owner's own code is taken.
@@ -95,7 +110,7 @@ class Links:
                 chosen = code or codes.generate()
                 if code is None and codes.is_reserved(chosen):
                     continue
-                link = await _insert(connection, owner, chosen, url, title, expires_at)
+                link = await _insert(connection, owner, chosen, values)
                 if link is not None:
                     return link
                 if code is not None:
@@ -120,8 +135,11 @@ class Links:
         """Change columns of a link and return it; None: there is none."""
         if not changes:
             return await self.find(owner, code)
-        assignments = ", ".join(f"{column} = ${number}" for number, column in enumerate(changes, 3))
-        statement = "\n".join(("UPDATE links SET", assignments, _OWN, "RETURNING", _COLUMNS))
+        assignments = [f"{column} = ${number}" for number, column in enumerate(changes, 3)]
+        if changes.get("max_clicks", 0) is None:
+            # Whoever sets a maximum again counts anew.
+            assignments.append("clicks_used = 0")
+        statement = "\n".join(("UPDATE links SET", ", ".join(assignments), _OWN, "RETURNING", _COLUMNS))
         async with self._database.connection("change_link") as connection:
             return _link(await connection.fetchrow(statement, code, owner, *changes.values()))
 
@@ -131,12 +149,13 @@ class Links:
             return _link(await connection.fetchrow(_DELETE, code, owner))
 
 
-async def _insert(
-    connection: Connection, owner: uuid.UUID, code: str, url: str, title: str | None, expires_at: datetime | None
-) -> StoredLink | None:
+async def _insert(connection: Connection, owner: uuid.UUID, code: str, values: dict[Column, Any]) -> StoredLink | None:
     """Insert a link; None: the code is taken."""
+    columns = ", ".join(("user_id", "short_code", *values))
+    places = ", ".join(f"${number}" for number in range(1, len(values) + 3))
+    statement = "\n".join(("INSERT INTO links (", columns, ") VALUES (", places, ")", _ON_CONFLICT, _COLUMNS))
     try:
-        row = await connection.fetchrow(_INSERT, owner, code, url, title, expires_at)
+        row = await connection.fetchrow(statement, owner, code, *values.values())
     except asyncpg.ForeignKeyViolationError as error:
         raise OwnerGoneError from error
     return _link(row)

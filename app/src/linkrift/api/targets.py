@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
-import ipaddress
-from urllib.parse import quote, urlsplit
+from collections.abc import Collection
 
-import idna
+import ada_url
 
 MAXIMUM_LENGTH = 2048
 
-# Everything that a URL may consist of; all else is percent-encoded, and nothing that is encoded is touched.
-_PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
+SCHEMES = ("http://", "https://")
 
 
 class TargetError(ValueError):
     """A URL that no link may lead to; the message says why."""
 
 
-def normalise(url: str, own_host: str) -> str:
-    """Check a target and return it in ASCII, otherwise as it was given.
+def normalise(url: str, own_hosts: Collection[str]) -> str:
+    """Check a target and return it as a browser would understand it (the WHATWG's URL standard), in ASCII.
+
+    Host in small letters and punycode, IPv4 and IPv6 addresses in their one form, no default port, `..` resolved, and
+    percent-encoding where something must be encoded. What is stored is what a browser would make of it, so nobody can
+    read the host of a target otherwise than it does.
 
     Args:
         url: an absolute http(s) URL.
-        own_host: the host of short URLs; a link there could lead to itself.
+        own_hosts: hosts of this service, in small letters; a link there could lead to itself.
 
     Raises:
         TargetError: it cannot be a target.
@@ -31,59 +33,42 @@ def normalise(url: str, own_host: str) -> str:
     if not url or len(url) > MAXIMUM_LENGTH:
         raise TargetError(f"must have 1 to {MAXIMUM_LENGTH} characters")
     if any(ord(character) < 0x20 or 0x7F <= ord(character) <= 0x9F for character in url):
+        # Browsers leave tabs and line ends out; whoever reads the URL does not.
         raise TargetError("must not contain control characters")
     if "\\" in url:
         # Browsers take it for a slash, others do not: the host would be a matter of opinion.
         raise TargetError("must not contain a backslash")
-    try:
-        parts = urlsplit(url)
-        host, port = parts.hostname, parts.port
-    except ValueError as error:
-        raise TargetError("is not a URL") from error
-    if parts.scheme not in ("http", "https") or not url[len(parts.scheme) :].startswith("://"):
+    scheme, _, rest = url.partition("://")
+    if f"{scheme.lower()}://" not in SCHEMES:
         raise TargetError("must begin with http:// or https://")
-    if not host:
+    if not rest or rest[0] in "/?#":
         raise TargetError("must have a host")
-    if "@" in parts.netloc:
+    if "@" in _authority(rest):
         raise TargetError("must not contain a user name or password")
-    if port == 0:
+    try:
+        parsed = ada_url.URL(url)
+        target, host, port = parsed.href, parsed.hostname, parsed.port
+    except ValueError as error:  # half of a surrogate pair is one, too
+        raise TargetError("is not a URL") from error
+    if port == "0":
         raise TargetError("must not have port 0")
-    ascii_host = _ipv6_host(host) if "[" in parts.netloc else _named_host(host)
-    if ascii_host.rstrip(".") == own_host.lower().rstrip("."):
+    _check_name(host)
+    if host.rstrip(".") in own_hosts:
         raise TargetError("must not lead to this service")
-    netloc = f"[{ascii_host}]" if ":" in ascii_host else ascii_host
-    if port is not None:
-        netloc += f":{port}"
-    rest = url[len(parts.scheme) + 3 + len(parts.netloc) :]
-    target = f"{parts.scheme}://{netloc}{quote(rest, safe=_PRINTABLE)}"
     if len(target) > MAXIMUM_LENGTH:
         raise TargetError(f"must have at most {MAXIMUM_LENGTH} characters once it is percent-encoded")
     return target
 
 
-def _ipv6_host(host: str) -> str:
-    """Return the address in brackets in its short form."""
-    try:
-        address = ipaddress.IPv6Address(host)
-    except ValueError as error:
-        raise TargetError("has a host that is no IPv6 address") from error
-    if address.scope_id is not None:
-        raise TargetError("has a host that means something on one machine only")
-    return str(address)
+def _authority(rest: str) -> str:
+    """Return what stands between the scheme and the path."""
+    return min((rest.partition(end)[0] for end in "/?#"), key=len)
 
 
-def _named_host(host: str) -> str:
-    """Return a host's name or IPv4 address in ASCII."""
-    if host.isascii():
-        name = host
-    else:
-        try:
-            name = idna.encode(host, uts46=True).decode("ascii")
-        except idna.IDNAError as error:
-            raise TargetError("has a host that is no name") from error
-    labels = name.rstrip(".").split(".")
-    if len(name) > 253 or not all(
-        0 < len(label) <= 63 and label.replace("-", "").replace("_", "").isalnum() for label in labels
-    ):
+def _check_name(host: str) -> None:
+    """Refuse a host that no name server would know."""
+    if host.startswith("["):
+        return
+    labels = host.removesuffix(".").split(".")
+    if len(host) > 253 or not all(0 < len(label) <= 63 and any(map(str.isalnum, label)) for label in labels):
         raise TargetError("has a host that is no name")
-    return name.lower()

@@ -6,7 +6,9 @@ aiohttp's own response objects cost a third of the whole request here, for heade
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from email.utils import formatdate
+from http import HTTPStatus
 
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
@@ -74,30 +76,62 @@ class Answers:
             close=close,
         )
 
-    def text(
-        self, status: str, text: str, request_id: str, *, head: bool, close: bool, extra: dict[str, str] | None = None
+    def redirect(
+        self, status: int, location: bytes | None, request_id: str, now: float, *, close: bool, cookie: str = ""
     ) -> Answer:
-        """An answer for people.
+        """A redirection of any kind.
+
+        None of them is to be kept, not even 301 and 308: a link can be changed, and its clicks are counted.
+
+        Args:
+            status: 301, 302, 303, 307 or 308.
+            location: the target; None: it is told to those only who follow the link.
+            request_id: of the request.
+            now: seconds since 1970.
+            close: close the connection afterwards.
+            cookie: what the visitor is to keep.
+        """
+        start = f"HTTP/1.1 {status} {HTTPStatus(status).phrase}"
+        if cookie:
+            start += f"\r\nSet-Cookie: {cookie}"
+        if location is not None:
+            return Answer(
+                f"{start}\r\nLocation: ".encode("ascii") + location + self._found_always + self._tail(request_id, now),
+                close=close,
+            )
+        return Answer(start.encode("ascii") + self._found_always + self._tail(request_id, now), close=close)
+
+    def whole(
+        self, status: str, body: str, request_id: str, *, head: bool, close: bool, headers: Mapping[str, str]
+    ) -> Answer:
+        """An answer with a body.
 
         Args:
             status: code and reason, for example `404 Not Found`.
-            text: one sentence.
+            body: the content.
             request_id: of the request.
             head: the request was HEAD: everything but the body.
             close: close the connection afterwards.
-            extra: more headers.
+            headers: Content-Type and others.
         """
-        body = f"{text}\n".encode("ascii")
-        headers = {
-            "Content-Type": "text/plain; charset=utf-8",
-            "Content-Length": str(len(body)),
+        content = body.encode()
+        everything = {
+            **({"Content-Length": str(len(content))} if content or not status.startswith("204") else {}),
             "Cache-Control": "private, no-store",
             "X-Content-Type-Options": "nosniff",
-            **(extra or {}),
+            **headers,
         }
-        lines = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+        lines = "".join(f"{name}: {value}\r\n" for name, value in everything.items())
         start = f"HTTP/1.1 {status}\r\n{lines}".encode("ascii")
-        return Answer(start + self._always + self._tail(request_id, time.time()), b"" if head else body, close=close)
+        return Answer(start + self._always + self._tail(request_id, time.time()), b"" if head else content, close=close)
+
+    def text(
+        self, status: str, text: str, request_id: str, *, head: bool, close: bool, extra: dict[str, str] | None = None
+    ) -> Answer:
+        """An answer for people: one sentence. The arguments are those of `whole`, and `extra` more headers."""
+        headers = {"Content-Type": "text/plain; charset=utf-8", **(extra or {})}
+        body = f"{text}\n" if text and not text.endswith("\n") else text
+        return self.whole(status, body, request_id, head=head, close=close, headers=headers)
 
     def _tail(self, request_id: str, now: float) -> bytes:
         second = int(now)

@@ -1,19 +1,31 @@
-"""Clicks on their way out: taken in memory while a request is answered, sent to Redis in the background."""
+"""Clicks on their way out: taken in memory while a request is answered, sent to Redis in the background.
+
+While Redis does not take them they go to the spool on disk, which whoever comes next sends. Where that is full or not
+there, they stay in memory; where that is full, only how many there were is kept; beyond that they are dropped, and
+counted.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import itertools
 import logging
+import re
 import secrets
 import time
 from collections import deque
-from typing import NamedTuple
+from collections.abc import Callable, Coroutine, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import lru_cache
+from typing import Any, NamedTuple, TypeVar
 
 from redis.asyncio import Redis
 
 from linkrift import metrics
-from linkrift.clicks import EVENTS_PER_ENTRY, USER_AGENT_LENGTH, Click, encode
+from linkrift.clicks import EVENTS_PER_ENTRY, USER_AGENT_LENGTH, common_part, entry, event
+from linkrift.redirect.merged import MergedClicks, Run, decode_runs, encode_runs
+from linkrift.redirect.spool import Adopted, Kind, Record, Spool
+from linkrift.redirect.visitor_ids import DAY_SECONDS, VisitorSalts, visitor_id
 from linkrift.redis_client import CLICK_STREAM, REDIS_ERRORS
 from linkrift.visitors import VisitorNetworks, referrer_host
 
@@ -23,6 +35,18 @@ FLUSH_SECONDS = 0.05
 ENTRIES_PER_SEND = 50
 RETRY_FIRST_SECONDS = 0.1
 RETRY_MOST_SECONDS = 2.0
+# How often it is looked for files that other processes left.
+ADOPT_SECONDS = 5.0
+# Of the time that the last flush has, the part after which what Redis did not take goes to the disk.
+REDIS_SHARE = 0.5
+_RUNS_PER_RECORD = 1000
+_VISITORS_REMEMBERED = 4096
+
+# Two letters of ISO 3166, or what Cloudflare has for networks such as Tor's.
+_COUNTRY = re.compile("[A-Z][A-Z0-9]")
+_NO_COUNTRY = ("", "XX")
+
+_T = TypeVar("_T")
 
 
 class RawClick(NamedTuple):
@@ -35,45 +59,67 @@ class RawClick(NamedTuple):
     user_agent: str
     peer: str
     forwarded_for: str
+    country: str = ""
 
 
 class ClickBuffer:
-    """Keeps at most `size` clicks; what comes beyond that is dropped and counted."""
+    """Holds clicks until Redis, or the disk, has them."""
 
-    def __init__(self, redis: Redis, networks: VisitorNetworks, *, size: int) -> None:
+    def __init__(
+        self,
+        redis: Redis,
+        networks: VisitorNetworks,
+        *,
+        size: int,
+        spool: Spool | None = None,
+        visitors: VisitorSalts | None = None,
+    ) -> None:
         """Prepare.
 
         Args:
             redis: where they go.
-            networks: finds the visitor's network.
-            size: how many are kept while they cannot be sent.
+            networks: finds the visitor's address and network.
+            size: how many are kept in memory while they cannot be sent.
+            spool: where they wait on disk; None: they do not.
+            visitors: tells visitors apart; None: nobody does.
         """
         self._redis = redis
         self._networks = networks
         self._size = size
+        self._spool = spool
+        self._visitors = visitors
         self._raw: deque[RawClick] = deque()
-        self._packed: deque[tuple[str, int]] = deque()
+        self._packed: deque[Record] = deque()
         self._packed_clicks = 0
+        self._merged = MergedClicks()
         self._captured = 0
         self._dropped = 0
+        self._spooled = 0
+        self._spool_bytes = 0
+        self._adopt_at = 0.0
+        # One thread: the spool's files are used by one at a time, in order.
+        self._disk = ThreadPoolExecutor(1, thread_name_prefix="spool")
         # An id of our own: 74 random bits for the process, then a count. RFC 9562 calls that version 8.
         random = secrets.token_hex(8)
         self._id_prefix = (
             f"{random[:8]}-{random[8:12]}-8{random[12:15]}-{secrets.choice('89ab')}{secrets.token_hex(2)[:3]}"
         )
-        self._numbers = itertools.count()
+        self._next_number = 0
+        self._common = lru_cache(maxsize=_VISITORS_REMEMBERED)(self._find_common)
 
     def capture(self, click: RawClick) -> None:
         """Take a click. Called while a request is answered: does nothing that could wait."""
-        if len(self._raw) + self._packed_clicks >= self._size:
+        if len(self._raw) + self._packed_clicks < self._size:
+            self._raw.append(click)
+            self._captured += 1
+        elif self._merged.add(click.code, int(click.clicked_at * 1000)):
+            self._captured += 1
+        else:
             self._dropped += 1
-            return
-        self._captured += 1
-        self._raw.append(click)
 
     def waiting(self) -> int:
-        """Return how many clicks are not in Redis yet."""
-        return len(self._raw) + self._packed_clicks
+        """Return how many clicks are in memory only."""
+        return len(self._raw) + self._packed_clicks + self._merged.clicks
 
     async def run(self) -> None:
         """Send clicks until cancelled."""
@@ -83,79 +129,197 @@ class ClickBuffer:
             await asyncio.sleep(pause)
             try:
                 await self.send()
+                await self._send_spooled()
             except REDIS_ERRORS as error:
                 if not failing:
                     LOG.warning("clicks wait, Redis does not take them: %s", error)
                 metrics.DEPENDENCY_ERRORS.labels("redis").inc()
                 pause = RETRY_FIRST_SECONDS if not failing else min(pause * 2, RETRY_MOST_SECONDS)
                 failing = True
+                self._adopt_at = 0.0
+                await self._to_disk()
             else:
                 if failing:
                     LOG.info("Redis takes clicks again")
                 pause, failing = FLUSH_SECONDS, False
 
     async def send(self) -> None:
-        """Send everything that waits.
+        """Send everything that is in memory.
 
         Raises:
             RedisError, OSError: Redis did not take it; it goes on waiting. What it did take and could not confirm is
                 sent again and counted once, by its id.
         """
-        while self._raw:
-            self._pack()
-            await asyncio.sleep(0)
-        while self._packed:
-            entries = list(itertools.islice(self._packed, ENTRIES_PER_SEND))
-            pipeline = self._redis.pipeline(transaction=False)
-            for content, _ in entries:
-                pipeline.xadd(CLICK_STREAM, {"events": content})
-            await pipeline.execute()
-            for _ in entries:
-                _, count = self._packed.popleft()
-                self._packed_clicks -= count
+        while self._raw or self._packed or self._merged.clicks:
+            await self._pack_all()
+            while self._packed:
+                records = list(itertools.islice(self._packed, ENTRIES_PER_SEND))
+                await self._add(record.content for record in records)
+                self._forget(len(records))
+            self._pack_merged()
 
     async def flush(self, deadline_seconds: float) -> None:
-        """Send everything before the process ends, trying until the deadline.
+        """Bring everything out of memory before the process ends: to Redis, or else to the disk.
 
-        What is left then is dropped, and counted.
+        What neither took at the deadline is dropped, and counted.
         """
         deadline = time.monotonic() + deadline_seconds
-        while self.waiting() and not await self._try_send(deadline - time.monotonic()):
+        redis_until = deadline - deadline_seconds * (REDIS_SHARE if self._spool else 0.0)
+        while self.waiting():
+            if await self._try(self.send(), redis_until) or await self._try(self._last_to_disk(), deadline):
+                break
             if time.monotonic() + RETRY_FIRST_SECONDS >= deadline:
                 self._dropped += self.waiting()
-                LOG.error("clicks lost: Redis does not take them", extra={"clicks": self.waiting()})
+                LOG.error("clicks lost: neither Redis nor a disk takes them", extra={"clicks": self.waiting()})
                 break
             await asyncio.sleep(RETRY_FIRST_SECONDS)
         self.refresh_metrics()
 
-    async def _try_send(self, seconds: float) -> bool:
-        try:
-            await asyncio.wait_for(self.send(), max(0.01, seconds))
-        except (*REDIS_ERRORS, asyncio.TimeoutError):
-            return False
-        return True
+    def close(self) -> None:
+        """End the thread; a disk that hangs is not waited for."""
+        self._disk.shutdown(wait=False, cancel_futures=True)
 
     def refresh_metrics(self) -> None:
         """Bring counters and gauges up to date."""
         metrics.CLICKS_CAPTURED.inc(self._captured)
         metrics.CLICKS_DROPPED.inc(self._dropped)
-        self._captured = self._dropped = 0
+        metrics.CLICKS_SPOOLED.inc(self._spooled)
+        self._captured = self._dropped = self._spooled = 0
         metrics.CLICK_BUFFER.set(self.waiting())
+        metrics.CLICK_SPOOL_BYTES.set(self._spool_bytes)
 
-    def _pack(self) -> None:
-        """Turn raw clicks into one stream entry."""
-        clicks = [self._click(self._raw.popleft()) for _ in range(min(len(self._raw), EVENTS_PER_ENTRY))]
-        self._packed.append((encode(clicks), len(clicks)))
-        self._packed_clicks += len(clicks)
+    async def _add(self, contents: Iterable[str]) -> None:
+        pipeline = self._redis.pipeline(transaction=False)
+        for content in contents:
+            pipeline.xadd(CLICK_STREAM, {"events": content})
+        await pipeline.execute()
 
-    def _click(self, raw: RawClick) -> Click:
-        return Click(
-            event_id=f"{self._id_prefix}-{next(self._numbers):012x}",
-            code=raw.code,
-            clicked_at_ms=int(raw.clicked_at * 1000),
-            request_id=raw.request_id,
-            referrer_host=referrer_host(raw.referrer) if raw.referrer else "",
-            # Bytes that are no text came in as lone surrogates; they could not be stored.
-            user_agent=raw.user_agent[:USER_AGENT_LENGTH].encode("utf-8", "replace").decode(),
-            address=self._networks.of(raw.peer, raw.forwarded_for),
+    async def _try(self, work: Coroutine[Any, Any, None], until: float) -> bool:
+        """Do something until a moment; tell whether nothing waits any more."""
+        try:
+            await asyncio.wait_for(work, max(0.01, until - time.monotonic()))
+        except (*REDIS_ERRORS, asyncio.TimeoutError):
+            return False
+        return not self.waiting()
+
+    async def _to_disk(self, *, beyond_limit: bool = False) -> None:
+        """Bring what Redis did not take to the spool, as far as that takes it."""
+        spool = self._spool
+        if spool is None:
+            return
+        await self._pack_all()
+        records = list(self._packed)
+        written = await self._in_thread(lambda: spool.append(records, beyond_limit=beyond_limit))
+        self._spooled += sum(record.clicks for record in records[:written])
+        self._forget(written)
+        self._spool_bytes = await self._in_thread(spool.size)
+
+    async def _last_to_disk(self) -> None:
+        """Bring everything to the spool, merged clicks as what they are, and let others have it."""
+        if self._spool is None:
+            return
+        await self._to_disk()
+        while self._merged.clicks:
+            runs = [run for _ in range(_RUNS_PER_RECORD) if (run := self._take_run(self._merged.clicks)) is not None]
+            self._packed.append(Record(Kind.MERGED, encode_runs(runs), sum(run.clicks for run in runs)))
+            self._packed_clicks += self._packed[-1].clicks
+        # What the memory had room for may go beyond the bound, once: nobody comes after it.
+        await self._to_disk(beyond_limit=True)
+        await self._in_thread(self._spool.release)
+
+    async def _send_spooled(self) -> None:
+        """Send what is in the spool, ours and what others left.
+
+        Raises:
+            RedisError, OSError: Redis did not take it; the file stays.
+        """
+        if self._spool is None or time.monotonic() < self._adopt_at:
+            return
+        await self._in_thread(self._spool.release)
+        while (adopted := await self._in_thread(self._spool.adopt)) is not None:
+            await self._send_adopted(adopted)
+            # What came meanwhile has not to wait for all of it.
+            await self.send()
+        self._spool_bytes = await self._in_thread(self._spool.size)
+        self._adopt_at = time.monotonic() + ADOPT_SECONDS
+
+    async def _send_adopted(self, adopted: Adopted) -> None:
+        entries = itertools.chain.from_iterable(map(_entries, adopted.records))
+        try:
+            while some := list(itertools.islice(entries, ENTRIES_PER_SEND)):
+                await self._add(some)
+        except BaseException:
+            adopted.leave()
+            raise
+        self._dropped += adopted.damaged
+        LOG.info("clicks sent from the spool", extra={"clicks": sum(record.clicks for record in adopted.records)})
+        await self._in_thread(adopted.finish)
+
+    async def _in_thread(self, call: Callable[[], _T]) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._disk, call)
+
+    def _forget(self, records: int) -> None:
+        for _ in range(records):
+            self._packed_clicks -= self._packed.popleft().clicks
+
+    async def _pack_all(self) -> None:
+        while self._raw:
+            count = min(len(self._raw), EVENTS_PER_ENTRY)
+            self._keep([self._event(self._raw.popleft()) for _ in range(count)])
+            await asyncio.sleep(0)
+
+    def _pack_merged(self) -> None:
+        """Make events of some merged clicks again, so that readers need not know of them."""
+        for _ in range(ENTRIES_PER_SEND):
+            run = self._take_run(EVENTS_PER_ENTRY)
+            if run is None:
+                return
+            self._keep(list(run.events()))
+
+    def _take_run(self, most: int) -> Run | None:
+        taken = self._merged.take(most)
+        if taken is None:
+            return None
+        code, at_ms, count = taken
+        run = Run(code, at_ms, count, self._id_prefix, self._next_number)
+        self._next_number += count
+        return run
+
+    def _keep(self, events: list[str]) -> None:
+        self._packed.append(Record(Kind.ENTRY, entry(events), len(events)))
+        self._packed_clicks += len(events)
+
+    def _event(self, raw: RawClick) -> str:
+        number = self._next_number
+        self._next_number = number + 1
+        moment = raw.clicked_at
+        salt = None if self._visitors is None else self._visitors.salt(int(moment) // DAY_SECONDS)
+        common = self._common(salt, raw.referrer, raw.user_agent, raw.peer, raw.forwarded_for, raw.country)
+        return event(f"{self._id_prefix}-{number:012x}", raw.code, int(moment * 1000), raw.request_id, common)
+
+    def _find_common(
+        self, salt: bytes | None, referrer: str, user_agent: str, peer: str, forwarded_for: str, country: str
+    ) -> str:
+        """Return what is kept of a visitor, as it stands in an event."""
+        address = self._networks.address(peer, forwarded_for)
+        # Bytes that are no text came in as lone surrogates; they could not be stored.
+        agent = user_agent[:USER_AGENT_LENGTH].encode("utf-8", "replace").decode()
+        known = country not in _NO_COUNTRY and _COUNTRY.fullmatch(country) and self._networks.trusts(peer)
+        return common_part(
+            referrer_host=referrer_host(referrer) if referrer else "",
+            user_agent=agent,
+            address="" if address is None else self._networks.network(address),
+            visitor="" if address is None or salt is None else visitor_id(salt, address, agent),
+            country=country if known else "",
         )
+
+
+def _entries(record: Record) -> Iterator[str]:
+    """Return the entries of the stream that a record of the spool stands for."""
+    if record.kind is Kind.ENTRY:
+        yield record.content
+        return
+    for run in decode_runs(record.content):
+        events = run.events()
+        while some := list(itertools.islice(events, EVENTS_PER_ENTRY)):
+            yield entry(some)

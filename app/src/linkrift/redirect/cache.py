@@ -1,18 +1,29 @@
-"""Links in a process's own memory, bounded, the ones that do not exist kept apart from those that do."""
+"""Links in a process's own memory, bounded in bytes, the ones that do not exist kept apart from those that do."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
+from itertools import islice
 
 from linkrift.links import LinkState
 
-FRESH_SECONDS = 60.0
-# While no message about a change can reach us.
+# Changes are heard of within a second, by message or by asking; this is for what nobody foresaw.
+FRESH_SECONDS = 300.0
+# While neither messages about changes reach us nor PostgreSQL tells what changed.
 FRESH_SECONDS_UNTOLD = 10.0
 UNKNOWN_FRESH_SECONDS = 10.0
+# While no message can say that the link was made meanwhile.
+UNKNOWN_FRESH_SECONDS_UNHEARD = 2.0
 # The codes that do not exist get this part of the room, so that a scan of made-up codes pushes out no link.
 UNKNOWN_SHARE = 0.1
-_JITTER = 0.2
+JITTER = 0.2
+
+# Bytes of the process's memory that a link takes, its target, its rules and its code's characters left out, and a code
+# that does not exist.
+LINK_BYTES = 320
+RULES_BYTES = 160
+UNKNOWN_BYTES = 210
 
 
 class Entry:
@@ -23,17 +34,23 @@ class Entry:
         version: of the link.
         gone: it answers 410.
         expires_at: it answers 410 from then on, seconds since 1970.
-        fresh_until: until then it is used without asking, time.monotonic().
+        fresh_until: until then it is used without asking, time.monotonic(); 0: a change of it may have been missed.
+        rules: what else there is to it; None: nothing.
     """
 
-    __slots__ = ("expires_at", "fresh_until", "gone", "location", "version")
+    __slots__ = ("expires_at", "fresh_until", "gone", "location", "rules", "version")
 
     def __init__(self, state: LinkState, fresh_until: float) -> None:
+        self.fill(state, fresh_until)
+
+    def fill(self, state: LinkState, fresh_until: float) -> None:
+        """Take over what is known now."""
         self.location = state.target.encode("ascii")
         self.version = state.version
         self.gone = state.gone
         self.expires_at = state.expires_at
         self.fresh_until = fresh_until
+        self.rules = state.rules
 
 
 class MemoryCache:
@@ -43,16 +60,23 @@ class MemoryCache:
 
     Attributes:
         links: code → entry, the most recently used last. The redirect path reads it directly.
-        told: messages about changes reach us.
+        heard: messages about changes reach us.
+        checked_until: PostgreSQL told what changed, and that is good enough until then, time.monotonic().
     """
 
-    def __init__(self, size: int) -> None:
-        """Make room for `size` links and a tenth of that of codes that do not exist."""
-        self._size = size
-        self._unknown_size = max(1, int(size * UNKNOWN_SHARE))
+    def __init__(self, maximum_bytes: int) -> None:
+        """Make room; a tenth of it is for codes that do not exist."""
+        self._unknown_size = max(1, int(maximum_bytes * UNKNOWN_SHARE / UNKNOWN_BYTES))
+        self._maximum = maximum_bytes - self._unknown_size * UNKNOWN_BYTES
+        self._bytes = 0
         self.links: OrderedDict[str, Entry] = OrderedDict()
         self._unknown: OrderedDict[str, float] = OrderedDict()
-        self.told = False
+        self.heard = False
+        self.checked_until = float("-inf")
+
+    def told(self, now: float) -> bool:
+        """Tell whether a change of a link would reach us."""
+        return self.heard or now < self.checked_until
 
     def store(self, code: str, state: LinkState | None, now: float) -> Entry | None:
         """Keep what a lookup found; None: there is no such link.
@@ -61,19 +85,26 @@ class MemoryCache:
             The entry, where there is a link.
         """
         if state is None:
-            self.links.pop(code, None)
-            self._unknown[code] = now + UNKNOWN_FRESH_SECONDS
+            self._drop(code)
+            self._unknown[code] = now + (UNKNOWN_FRESH_SECONDS if self.heard else UNKNOWN_FRESH_SECONDS_UNHEARD)
             if len(self._unknown) > self._unknown_size:
                 self._unknown.popitem(last=False)
             return None
         self._unknown.pop(code, None)
         # Not all at once later, when many were loaded at once. Python's hash of a text differs from process to process.
-        fresh = (FRESH_SECONDS if self.told else FRESH_SECONDS_UNTOLD) * (1 - _JITTER * (hash(code) % 256) / 256)
-        entry = Entry(state, now + fresh)
-        self.links[code] = entry
-        self.links.move_to_end(code)
-        if len(self.links) > self._size:
-            self.links.popitem(last=False)
+        fresh = FRESH_SECONDS if self.told(now) else FRESH_SECONDS_UNTOLD
+        fresh_until = now + fresh * (1 - JITTER * (hash(code) % 256) / 256)
+        entry = self.links.get(code)
+        if entry is None:
+            entry = self.links[code] = Entry(state, fresh_until)
+        else:
+            # Filled anew: what lives long need not be looked at by the garbage collector as if it were young.
+            self._bytes -= _weight(code, entry)
+            entry.fill(state, fresh_until)
+            self.links.move_to_end(code)
+        self._bytes += _weight(code, entry)
+        while self._bytes > self._maximum and len(self.links) > 1:
+            self._drop(next(iter(self.links)))
         return entry
 
     def is_unknown(self, code: str, now: float) -> bool:
@@ -91,14 +122,38 @@ class MemoryCache:
         self._unknown.pop(code, None)
         entry = self.links.get(code)
         if entry is not None and entry.version < version:
-            del self.links[code]
+            self._drop(code)
 
     def doubt_all(self) -> None:
-        """Messages may have been missed: ask again for everything, and keep it in case there is no answer."""
+        """Changes may have been missed: ask again for everything, and keep it in case there is no answer."""
         self._unknown.clear()
         for entry in self.links.values():
             entry.fresh_until = 0.0
 
+    def recent(self, count: int) -> list[str]:
+        """Return the codes of the most recently used links, the latest first."""
+        return list(islice(reversed(self.links), count))
+
+    def prefer(self, codes: Sequence[str]) -> None:
+        """Let links be the most recently used ones, the first one most of all."""
+        for code in reversed(codes):
+            if code in self.links:
+                self.links.move_to_end(code)
+
     def sizes(self) -> tuple[int, int]:
         """Return how many links, and how many unknown codes, are kept."""
         return len(self.links), len(self._unknown)
+
+    def used_bytes(self) -> int:
+        """Return how much memory they take, as it is reckoned here."""
+        return self._bytes + len(self._unknown) * UNKNOWN_BYTES
+
+    def _drop(self, code: str) -> None:
+        entry = self.links.pop(code, None)
+        if entry is not None:
+            self._bytes -= _weight(code, entry)
+
+
+def _weight(code: str, entry: Entry) -> int:
+    """Return the bytes that a link takes."""
+    return LINK_BYTES + len(code) + len(entry.location) + (0 if entry.rules is None else RULES_BYTES)

@@ -1,4 +1,4 @@
-"""Hears of changed links: the API publishes `<code> <version>` for each."""
+"""Hears of changed links: the API publishes `<code> <version>` for each. What is missed, the feed tells soon after."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import Any
 from redis.asyncio import Redis
 
 from linkrift.redirect.cache import MemoryCache
+from linkrift.redirect.feed import Feed
 from linkrift.redirect.lookup import Lookup
 from linkrift.redis_client import INVALIDATION_CHANNEL, REDIS_ERRORS
 
@@ -18,25 +19,25 @@ SILENCE_SECONDS = 2.0
 RETRY_SECONDS = 0.5
 
 
-async def listen(redis: Redis, cache: MemoryCache, lookup: Lookup) -> None:
-    """Follow the channel until cancelled; after every gap everything in memory is asked for again."""
+async def listen(redis: Redis, cache: MemoryCache, lookup: Lookup, feed: Feed) -> None:
+    """Follow the channel until cancelled."""
     away = False
     while True:
         pubsub = redis.pubsub()
         try:
             await pubsub.subscribe(INVALIDATION_CHANNEL)
-            await _follow(pubsub, cache, lookup)
+            await _follow(pubsub, cache, lookup, feed)
         except REDIS_ERRORS as error:
             if not away:
                 LOG.warning("cannot hear of changed links: %s", error)
         finally:
             away = True
-            cache.told = False
+            cache.heard = False
             await pubsub.aclose()  # type: ignore[no-untyped-call] # the library declares no types here
         await asyncio.sleep(RETRY_SECONDS)
 
 
-async def _follow(pubsub: Any, cache: MemoryCache, lookup: Lookup) -> None:
+async def _follow(pubsub: Any, cache: MemoryCache, lookup: Lookup, feed: Feed) -> None:
     """Handle messages; raises when the connection is lost or Redis has nothing to say to a ping."""
     pinged = False
     while True:
@@ -49,10 +50,14 @@ async def _follow(pubsub: Any, cache: MemoryCache, lookup: Lookup) -> None:
             continue
         pinged = False
         if message["type"] == "subscribe":
-            lookup.doubt_all()
-            cache.told = True
+            # What was announced before is lost. If PostgreSQL cannot tell, either, anything may have changed.
+            if not await feed.poll():
+                lookup.doubt_all()
+            cache.heard = True
             LOG.info("hearing of changed links")
         elif message["type"] == "message":
             code, _, version = message["data"].decode("utf-8", "replace").partition(" ")
-            # Without a version, whatever we have is older.
-            lookup.changed(code, int(version) if version.isdecimal() else 2**63)
+            if version.isascii() and version.isdecimal():
+                lookup.changed(code, int(version))
+            else:
+                lookup.forget(code)

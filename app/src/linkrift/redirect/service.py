@@ -5,24 +5,40 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Awaitable, Callable
 
-from aiohttp import web
+from aiohttp import hdrs, web
+from multidict import istr
 
 from linkrift import metrics, tasks
 from linkrift.admission import Admission
 from linkrift.codes import CANARY, is_code
+from linkrift.connections import Server, SilentConnections
 from linkrift.health import Health, State
 from linkrift.lifecycle import Activity, Process
+from linkrift.link_passwords import LinkPasswords
 from linkrift.operations import OPERATIONS_PATHS, Operations
 from linkrift.postgres import Database
-from linkrift.redirect.answers import Answer, Answers
+from linkrift.redirect.answers import Answers
+from linkrift.redirect.attempts import Attempts
 from linkrift.redirect.buffer import ClickBuffer, RawClick
-from linkrift.redirect.cache import Entry, MemoryCache
-from linkrift.redirect.invalidation import listen
-from linkrift.redirect.lookup import Lookup, LookupUnavailableError
+from linkrift.redirect.cache import Entry
+from linkrift.redirect.clicks_left import ClicksLeft
+from linkrift.redirect.enumeration import UnknownCodes
+from linkrift.redirect.fixed import FIXED
+from linkrift.redirect.guarded import GuardedLinks, refuse_method
+from linkrift.redirect.hosts import Hosts
+from linkrift.redirect.lookup import LookupUnavailableError
+from linkrift.redirect.passes import Passes
+from linkrift.redirect.passwords import Passwords
+from linkrift.redirect.previews import Previews
 from linkrift.redirect.settings import RedirectSettings
+from linkrift.redirect.sources import Sources
+from linkrift.redirect.spool import Spool
 from linkrift.redirect.tally import Tally
-from linkrift.redis_client import connect
+from linkrift.redirect.visit import Reply, Visit
+from linkrift.redirect.visitor_ids import VisitorSalts
+from linkrift.redis_client import connect, connect_guarded
 from linkrift.release import Release
 from linkrift.request_ids import HEADER as REQUEST_ID
 from linkrift.request_ids import RequestIds
@@ -30,8 +46,13 @@ from linkrift.visitors import VisitorNetworks
 
 LOG = logging.getLogger(__name__)
 
-RETRY_AFTER_SECONDS = 5
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
+PREVIEW = "+"
+PASSWORDS_WAITING = 8
 TALLY_SECONDS = 1.0
+
+# Names that are their own small form are looked up twice as fast.
+COUNTRY = istr("CF-IPCountry")
 
 MEMORY_HITS = metrics.CACHE_HITS.labels("memory")
 
@@ -43,13 +64,30 @@ class RedirectService:
         """Prepare; nothing is connected yet."""
         name = f"linkrift-redirect-{settings.process.slot or 'dev'}"
         self._settings = settings
-        self._redis = connect(settings.redis, name)
+        self._redis = connect_guarded(settings.redis, name)
         self._click_redis = connect(settings.redis, f"{name}-clicks", timeout=settings.write_timeout)
         self._database = Database(settings.database, name)
-        self._cache = MemoryCache(settings.cache_size)
-        self._lookup = Lookup(self._cache, self._redis, self._database, timeout=settings.read_timeout)
-        self._networks = VisitorNetworks(settings.trusted_proxies)
-        self._clicks = ClickBuffer(self._click_redis, self._networks, size=settings.click_buffer_size)
+        self._sources = Sources(settings, self._redis, self._database, writes=process.index == 0)
+        self._cache = self._sources.cache
+        self._lookup = self._sources.lookup
+        self._networks = VisitorNetworks(
+            settings.trusted_proxies,
+            ipv4_prefix=settings.click_ipv4_prefix,
+            ipv6_prefix=settings.click_ipv6_prefix,
+        )
+        self._visitors = VisitorSalts(self._redis)
+        self._clicks = ClickBuffer(
+            self._click_redis,
+            self._networks,
+            size=settings.click_buffer_size,
+            spool=Spool(settings.click_spool, settings.click_spool_bytes) if settings.click_spool else None,
+            visitors=self._visitors,
+        )
+        self._hosts = Hosts(settings.public_hosts)
+        self._unknown_codes = UnknownCodes(settings.unknown_codes)
+        self._password_checker = LinkPasswords(waiting=PASSWORDS_WAITING)
+        self._guarded = self._make_guarded(settings)
+        self._previews = Previews(self._database, timeout=settings.read_timeout)
         self._tally = Tally()
         # Asked once: a log line for each request costs half of what a request does.
         self._logs_requests = LOG.isEnabledFor(logging.DEBUG)
@@ -67,7 +105,20 @@ class RedirectService:
             {"postgresql": self._database.check, "redis": self._check_redis},
         )
         self._operations = Operations(self.health, process.board, self.refresh_metrics)
-        self._server = web.Server(self.handle, access_log=None)
+        # Nothing here takes a body that is compressed.
+        self._server = Server(self.handle, refuse=self._refuse, access_log=None, auto_decompress=False)
+        self._silent_connections = SilentConnections(lambda: self._server)
+
+    def _make_guarded(self, settings: RedirectSettings) -> GuardedLinks:
+        attempts = Attempts(self._redis, settings.pass_keys[0])
+        return GuardedLinks(
+            clicks_left=ClicksLeft(self._database, timeout=settings.read_timeout),
+            passwords=Passwords(self._database, attempts, self._password_checker, timeout=settings.read_timeout),
+            passes=Passes(settings.pass_keys),
+            networks=self._networks,
+            capture=self._capture,
+            changed=self._lookup.changed,
+        )
 
     def make_runner(self, shutdown_timeout: float) -> web.BaseRunner:
         """Return what serves the port."""
@@ -76,20 +127,24 @@ class RedirectService:
     async def start(self) -> None:
         """Start what runs beside the requests and connect to what can be reached."""
         self._tasks = [
-            asyncio.create_task(listen(self._redis, self._cache, self._lookup)),
             asyncio.create_task(self._clicks.run()),
+            asyncio.create_task(self._visitors.run()),
+            asyncio.create_task(self._silent_connections.run()),
             asyncio.create_task(self._keep_metrics()),
         ]
         await self._database.open()
+        await self._sources.start()
 
     async def flush(self, deadline_seconds: float) -> None:
         """Send the clicks that are left."""
         await tasks.end(self._tasks)
         await self._clicks.flush(deadline_seconds)
+        self._clicks.close()
 
     async def close(self) -> None:
         """Close Redis, then PostgreSQL; the metrics are the last to know."""
-        await self._lookup.close()
+        await self._sources.close()
+        self._password_checker.close()
         await self._redis.aclose()
         await self._click_redis.aclose()
         await self._database.close()
@@ -103,14 +158,14 @@ class RedirectService:
         self._clicks.refresh_metrics()
         self._database.refresh_metrics()
         metrics.ACTIVE_CONNECTIONS.set(len(self._server.connections))
-        links, unknown = self._cache.sizes()
-        metrics.CACHE_ENTRIES.labels("link").set(links)
-        metrics.CACHE_ENTRIES.labels("unknown").set(unknown)
+        self._sources.refresh_metrics()
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer a request. A link that is fresh in memory is answered without waiting for anything."""
         started = time.monotonic()
         method = request.method
+        headers = request.headers
+        elsewhere = headers.get("Host") not in self._hosts.known and not self._hosts.ours(request)
         code = request.raw_path[1:]
         entry = self._cache.links.get(code)
         if entry is None:
@@ -120,18 +175,21 @@ class RedirectService:
                 response.headers.update({"X-Deployment-Version": self._version, "Server": "linkrift"})
                 return response
             # The query belongs to the visitor, not to the code; neither does a host before the path, which is allowed.
+            elsewhere = elsewhere or self._hosts.leads_elsewhere(request)
             code = request.rel_url.raw_path[1:]
             entry = self._cache.links.get(code)
         self.activity.last = started
-        headers = request.headers
         request_id = self._request_ids.of(headers.get(REQUEST_ID))
-        if method not in ("GET", "HEAD"):
-            method = method if method in ("POST", "PUT", "PATCH", "DELETE", "OPTIONS") else "other"
-            status, answer = 405, self._refuse_method(request_id)
+        if elsewhere or method not in ("GET", "HEAD"):
+            method = method if method in METHODS else "other"
+            status, answer = await self._answer_otherwise(request, code, request_id, elsewhere=elsewhere)
         elif entry is not None and entry.fresh_until > started:
             self._memory_hits += 1
             self._cache.links.move_to_end(code)
-            status, answer = self._answer(request, entry, code, request_id)
+            if entry.rules is None:
+                status, answer = self._answer(request, entry, code, request_id)
+            else:
+                status, answer = await self._follow(self._visit(request, code, request_id), entry)
         else:
             status, answer = await self._answer_from_stores(request, code, request_id)
         seconds = time.monotonic() - started
@@ -141,61 +199,130 @@ class RedirectService:
             LOG.debug("request", extra={**fields, "duration_ms": round(seconds * 1000, 3)})
         return answer
 
-    def _answer(self, request: web.BaseRequest, entry: Entry, code: str, request_id: str) -> tuple[int, Answer]:
+    def _answer(self, request: web.BaseRequest, entry: Entry, code: str, request_id: str) -> Reply:
         """Answer from what is known of a link."""
         now = time.time()
         if entry.gone or entry.expires_at <= now:
-            return 410, self._text(request, "410 Gone", "This short link is no longer active.", request_id)
+            return self._visit(request, code, request_id).gone()
         if request.method == "GET" and code != CANARY:
             # HEAD looks whether the link is there; a visitor follows it with GET. The canary is followed by gates.
-            headers = request.headers
-            self._clicks.capture(
-                RawClick(
-                    code,
-                    now,
-                    request_id,
-                    headers.get("Referer", ""),
-                    headers.get("User-Agent", ""),
-                    request.remote or "",
-                    ",".join(headers.getall("X-Forwarded-For", ())),
-                )
-            )
+            self._capture(request, code, request_id, now, request.headers.get(hdrs.REFERER, ""))
         close = self.health.state is State.DRAINING
         return 302, self._answers.found(entry.location, request_id, now, close=close)
 
-    async def _answer_from_stores(self, request: web.BaseRequest, code: str, request_id: str) -> tuple[int, Answer]:
-        if not is_code(code) or self._cache.is_unknown(code, time.monotonic()):
-            return 404, self._text(request, "404 Not Found", "There is no such short link.", request_id)
-        self.activity.unanswered += 1
-        try:
-            entry = await self._lookup.find(code)
-        except LookupUnavailableError as error:
-            LOG.warning("cannot look up a link: %s", error, extra={"code": code, "request_id": request_id})
-            retry = {"Retry-After": str(RETRY_AFTER_SECONDS)}
-            text = "This short link cannot be looked up at the moment. Please try again."
-            return 503, self._text(request, "503 Service Unavailable", text, request_id, retry)
-        finally:
-            self.activity.unanswered -= 1
-        if entry is None:
-            return 404, self._text(request, "404 Not Found", "There is no such short link.", request_id)
-        return self._answer(request, entry, code, request_id)
-
-    def _refuse_method(self, request_id: str) -> Answer:
-        return self._answers.text(
-            "405 Method Not Allowed",
-            "Short links are followed with GET.",
-            request_id,
-            head=False,
-            # Its body, if it has one, is not read.
-            close=True,
-            extra={"Allow": "GET, HEAD"},
+    def _capture(self, request: web.BaseRequest, code: str, request_id: str, now: float, referrer: str) -> None:
+        """Take a click."""
+        headers = request.headers
+        self._clicks.capture(
+            RawClick(
+                code,
+                now,
+                request_id,
+                referrer,
+                headers.get(hdrs.USER_AGENT, ""),
+                request.remote or "",
+                ",".join(headers.getall(hdrs.X_FORWARDED_FOR, ())),
+                headers.get(COUNTRY, ""),
+            )
         )
 
-    def _text(
-        self, request: web.BaseRequest, status: str, text: str, request_id: str, extra: dict[str, str] | None = None
-    ) -> Answer:
-        close = self.health.state is State.DRAINING
-        return self._answers.text(status, text, request_id, head=request.method == "HEAD", close=close, extra=extra)
+    async def _answer_from_stores(self, request: web.BaseRequest, code: str, request_id: str) -> Reply:
+        """Answer what is not fresh in memory."""
+        visit = self._visit(request, code, request_id)
+        if code in FIXED:
+            return visit.text(*FIXED[code])
+        if code.endswith(PREVIEW):
+            return await self._answer_after_lookup(visit, code.removesuffix(PREVIEW), self._preview)
+        return await self._answer_after_lookup(visit, code, self._answer_found)
+
+    async def _answer_otherwise(
+        self, request: web.BaseRequest, code: str, request_id: str, *, elsewhere: bool
+    ) -> Reply:
+        """Answer what is not GET or HEAD, or is for another host than ours."""
+        visit = self._visit(request, code, request_id)
+        if elsewhere:
+            return visit.text("421 Misdirected Request", "There are no short links under this name.", close=True)
+        if request.method == "POST" and is_code(code):
+            return await self._answer_after_lookup(visit, code, self._open)
+        return refuse_method(visit)
+
+    async def _answer_after_lookup(
+        self, visit: Visit, code: str, answer: Callable[[Visit, Entry], Awaitable[Reply]]
+    ) -> Reply:
+        """Answer with a link that has to be looked up first, or that there is none."""
+        try:
+            entry = await self._find(code)
+        except LookupUnavailableError as error:
+            LOG.warning("cannot look up a link: %s", error, extra={"code": code, "request_id": visit.request_id})
+            return visit.unavailable("This short link cannot be looked up at the moment. Please try again.")
+        return self._not_there(visit) if entry is None else await answer(visit, entry)
+
+    async def _find(self, code: str) -> Entry | None:
+        """Return a link, from wherever it can be had; None: there is none.
+
+        Raises:
+            LookupUnavailableError: nobody could tell.
+        """
+        now = time.monotonic()
+        if not is_code(code) or self._cache.is_unknown(code, now):
+            return None
+        entry = self._cache.links.get(code)
+        if entry is not None and entry.fresh_until > now:
+            return entry
+        self.activity.unanswered += 1
+        try:
+            return await self._lookup.find(code)
+        finally:
+            self.activity.unanswered -= 1
+
+    async def _answer_found(self, visit: Visit, entry: Entry) -> Reply:
+        if entry.rules is None:
+            return self._answer(visit.request, entry, visit.code, visit.request_id)
+        return await self._follow(visit, entry)
+
+    async def _follow(self, visit: Visit, entry: Entry) -> Reply:
+        """Answer GET or HEAD of a link that has rules."""
+        return await self._answer_by_rules(visit, self._guarded.follow(visit, entry))
+
+    async def _open(self, visit: Visit, entry: Entry) -> Reply:
+        """Answer a form with a link's password."""
+        return await self._answer_by_rules(visit, self._guarded.open(visit, entry))
+
+    async def _preview(self, visit: Visit, entry: Entry) -> Reply:
+        """Show where a link leads. That is no click."""
+        return await self._answer_by_rules(visit, self._previews.show(visit, entry))
+
+    async def _answer_by_rules(self, visit: Visit, answer: Awaitable[Reply]) -> Reply:
+        self.activity.unanswered += 1
+        try:
+            reply = await answer
+        finally:
+            self.activity.unanswered -= 1
+        # What looks as if it were not there looks so to those who ask too often, too.
+        return self._not_there(visit) if reply[0] == 404 else reply
+
+    def _not_there(self, visit: Visit) -> Reply:
+        """There is no such link; whoever asks for one such after another is told to slow down."""
+        wait = self._unknown_codes.note(self._networks.address(*_from(visit.request)), time.monotonic())
+        if not wait:
+            return visit.not_there()
+        text = "You asked for too many short links that do not exist."
+        return visit.text("429 Too Many Requests", text, {"Retry-After": str(wait)})
+
+    def _visit(self, request: web.BaseRequest, code: str, request_id: str) -> Visit:
+        # A body that is not read must not be taken for the next request.
+        close = self.health.state is State.DRAINING or request.method not in ("GET", "HEAD")
+        return Visit(request, code, request_id, self._answers, close)
+
+    def _refuse(self, status: int) -> web.Response:
+        """Answer what cannot be read as a request."""
+        headers = {
+            "Server": "linkrift",
+            "X-Deployment-Version": self._version,
+            "X-Content-Type-Options": "nosniff",
+            "Cache-Control": "no-store",
+        }
+        return web.Response(status=status, text="This is no request that can be read.\n", headers=headers)
 
     async def _check_redis(self) -> None:
         await self._redis.ping()
@@ -205,3 +332,8 @@ class RedirectService:
         while True:
             await asyncio.sleep(TALLY_SECONDS)
             self.refresh_metrics()
+
+
+def _from(request: web.BaseRequest) -> tuple[str, str]:
+    """Return where a request came from: the peer, and what it says of whom it asks for."""
+    return request.remote or "", ",".join(request.headers.getall(hdrs.X_FORWARDED_FOR, ()))

@@ -11,13 +11,12 @@ from dataclasses import dataclass, field
 
 from linkrift import metrics, tasks
 from linkrift.clickhouse import ClickHouse, ClickHouseAwayError
-from linkrift.clicks import COLUMNS, EVENTS_PER_ENTRY, request_id_of
+from linkrift.clicks import EVENTS_PER_ENTRY, Click, request_id_of
 from linkrift.redis_client import REDIS_ERRORS
 from linkrift.worker.queue import ClickQueue, StreamEntry
+from linkrift.worker.rows import INSERT, columns
 
 LOG = logging.getLogger(__name__)
-
-INSERT = f"INSERT INTO clicks ({', '.join(COLUMNS)}) VALUES"
 
 # How soon the loss of the admission is noticed.
 POLL_SECONDS = 0.2
@@ -25,6 +24,8 @@ POLL_SECONDS = 0.2
 FINISH_SECONDS = 10.0
 # Of the events of a batch that cannot be read, as many are logged one by one.
 REJECTIONS_LOGGED = 10
+# Read at once, at most: what is read is taken apart in one go, while nothing else of this process runs.
+ENTRIES_PER_READ = 50
 RETRY_FIRST_SECONDS = 0.2
 RETRY_MOST_SECONDS = 5.0
 
@@ -66,8 +67,10 @@ class Consumer:
         *,
         concurrency: int,
         batch_size: int,
+        batch_limit: int,
         flush_interval: float,
         reclaim_after: float,
+        stored: Callable[[Iterable[Click]], None] = lambda _: None,
     ) -> None:
         """Prepare.
 
@@ -76,15 +79,22 @@ class Consumer:
             clickhouse: where they go.
             admitted: whether to consume.
             concurrency: batches that are stored at the same time.
-            batch_size: events in an insert, at most.
+            batch_size: events in a batch, while those that wait fit into one.
+            batch_limit: events in a batch, while more wait: larger inserts are cheaper for ClickHouse.
             flush_interval: seconds that a batch waits to become full.
             reclaim_after: seconds after which entries that another worker took are taken over.
+            stored: is told what is in ClickHouse and acknowledged.
         """
         self._queue = queue
         self._clickhouse = clickhouse
         self._admitted = admitted
         self._concurrency = concurrency
         self._batch_size = batch_size
+        self._batch_limit = batch_limit
+        self._wanted_size = batch_size
+        # On their way at a time: as many small batches as there are places, or two large ones.
+        self._most_events = max(concurrency * batch_size, 2 * batch_limit)
+        self._stored = stored
         self._flush_interval = flush_interval
         self._reclaim_after = reclaim_after
         self._stopping = False
@@ -132,7 +142,12 @@ class Consumer:
                 if time.monotonic() >= reclaim_at:
                     reclaim_at = time.monotonic() + self._reclaim_after / 4
                     await self._take(await self._queue.reclaim(self._reclaim_after, self._room()))
-                await self._take(await self._queue.read(self._room(), self._patience()))
+                room = self._room()
+                entries = await self._queue.read(room, self._patience())
+                if len(entries) == room:
+                    # More may wait than fits.
+                    self._wanted_size = min(self._wanted_size * 2, self._batch_limit)
+                await self._take(entries)
         finally:
             await self._finish()
         LOG.info("paused")
@@ -151,7 +166,7 @@ class Consumer:
 
     def _room(self) -> int:
         """Return how many entries may be read so that the batch is not much too large, each of them being full."""
-        return max(1, (self._batch_size - self._filling.events) // EVENTS_PER_ENTRY)
+        return min(ENTRIES_PER_READ, max(1, (self._wanted_size - self._filling.events) // EVENTS_PER_ENTRY))
 
     def _patience(self) -> float:
         """Return how long to wait for entries: until the batch is due, and never so long that a pause is missed."""
@@ -165,12 +180,16 @@ class Consumer:
         if entries and not batch.entries:
             batch.due = time.monotonic() + self._flush_interval
         batch.add(entries)
-        if batch.events >= self._batch_size or (batch.entries and time.monotonic() >= batch.due):
+        if batch.events >= self._wanted_size:
+            await self._submit()
+        elif batch.entries and time.monotonic() >= batch.due:
+            # Nothing more waited.
+            self._wanted_size = self._batch_size
             await self._submit()
 
     async def _submit(self) -> None:
         """Begin to store the batch as soon as one of the places is free."""
-        while len(self._storing) >= self._concurrency:
+        while self._storing and (len(self._storing) >= self._concurrency or self._in_flight() > self._most_events):
             if not self._wanted():
                 return
             await asyncio.wait(self._storing, timeout=POLL_SECONDS, return_when=asyncio.FIRST_COMPLETED)
@@ -178,6 +197,10 @@ class Consumer:
         task = asyncio.create_task(self._store(batch))
         self._storing[task] = batch
         task.add_done_callback(lambda done: self._storing.pop(done))
+
+    def _in_flight(self) -> int:
+        """Return how many events are taken."""
+        return self._filling.events + sum(batch.events for batch in self._storing.values())
 
     async def _finish(self) -> None:
         """Store and acknowledge what was taken; after FINISH_SECONDS leave it to whoever reclaims it."""
@@ -193,9 +216,9 @@ class Consumer:
 
     async def _store(self, batch: Batch) -> None:
         """Insert a batch, however often it takes, and acknowledge it."""
-        rows = (click.row() for entry in batch.entries for click in entry.clicks)
-        while chunk := list(itertools.islice(rows, self._batch_size)):
-            await self._insert(chunk)
+        clicks = (click for entry in batch.entries for click in entry.clicks)
+        while chunk := list(itertools.islice(clicks, self._batch_limit)):
+            await self._insert(await asyncio.to_thread(columns, chunk))
         try:
             rejected = await self._queue.set_aside(batch.entries)
             await self._queue.acknowledge(batch.entries)
@@ -204,6 +227,7 @@ class Consumer:
             metrics.DEPENDENCY_ERRORS.labels("redis").inc()
             LOG.warning("cannot acknowledge stored clicks: %s", error, extra={"entries": len(batch.entries)})
             return
+        self._stored(click for entry in batch.entries for click in entry.clicks)
         metrics.CLICKS_STORED.inc(batch.events)
         metrics.CLICKS_REJECTED.inc(rejected)
         if rejected:
@@ -214,16 +238,16 @@ class Consumer:
             for click in (click for entry in batch.entries for click in entry.clicks):
                 LOG.debug("click stored", extra={"request_id": click.request_id, "event_id": click.event_id})
 
-    async def _insert(self, rows: Sequence[tuple[object, ...]]) -> None:
+    async def _insert(self, block: Sequence[Sequence[object]]) -> None:
         pause = RETRY_FIRST_SECONDS
-        while not await self._try_insert(rows):
+        while not await self._try_insert(block):
             await asyncio.sleep(pause)
             pause = min(pause * 2, RETRY_MOST_SECONDS)
 
-    async def _try_insert(self, rows: Sequence[tuple[object, ...]]) -> bool:
+    async def _try_insert(self, block: Sequence[Sequence[object]]) -> bool:
         try:
-            await self._clickhouse.insert(INSERT, rows)
+            await self._clickhouse.insert(INSERT, block)
         except ClickHouseAwayError as error:
-            LOG.warning("clicks wait, ClickHouse does not take them: %s", error, extra={"events": len(rows)})
+            LOG.warning("clicks wait, ClickHouse does not take them: %s", error, extra={"events": len(block[0])})
             return False
         return True

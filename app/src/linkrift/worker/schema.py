@@ -18,6 +18,8 @@ from linkrift.settings import ClickHouseSettings, read_clickhouse
 
 _NAME = re.compile(r"(?P<number>\d{6})_[a-z0-9_]+\.sql")
 _CLIENT = "linkrift-schema"
+# What ClickHouse says of a column that it has already; 18.16 says the second.
+_THERE_ALREADY = (ErrorCodes.DUPLICATE_COLUMN, ErrorCodes.ILLEGAL_COLUMN)
 _RECORDS = """
 CREATE TABLE IF NOT EXISTS schema_migrations (version UInt32, applied_at DateTime)
 ENGINE = MergeTree() PARTITION BY tuple() ORDER BY version
@@ -145,9 +147,18 @@ def _apply(client: Client, files: list[SchemaFile]) -> list[int]:
     missing = [file for file in files if file.number not in known]
     for file in missing:
         for statement in file.statements():
-            client.execute(statement)
+            _run(client, statement)
         client.execute(
             "INSERT INTO schema_migrations (version, applied_at) SELECT toUInt32(%(version)s), now()",
             {"version": file.number},
         )
     return [file.number for file in missing]
+
+
+def _run(client: Client, statement: str) -> None:
+    """Run a statement; a column that is there already was added by an earlier run that could not record it."""
+    try:
+        client.execute(statement)
+    except ServerException as error:
+        if error.code not in _THERE_ALREADY or " ADD COLUMN " not in statement:
+            raise

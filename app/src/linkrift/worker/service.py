@@ -7,20 +7,24 @@ import logging
 import os
 import socket
 import time
+from collections.abc import Iterable
 
 from aiohttp import web
 
 from linkrift import metrics, tasks
 from linkrift.admission import Admission
 from linkrift.clickhouse import ClickHouse
-from linkrift.clicks import COLUMNS
+from linkrift.clicks import Click
 from linkrift.health import Health, State
 from linkrift.lifecycle import Activity, Process
 from linkrift.operations import OPERATIONS_PATHS, Operations
+from linkrift.postgres import Database
 from linkrift.redis_client import REDIS_ERRORS, connect
 from linkrift.release import Release
 from linkrift.worker.consumer import POLL_SECONDS, Consumer
+from linkrift.worker.counts import ClickCounts
 from linkrift.worker.queue import ClickQueue
+from linkrift.worker.rows import COLUMNS
 from linkrift.worker.settings import WorkerSettings
 
 LOG = logging.getLogger(__name__)
@@ -41,18 +45,27 @@ class WorkerService:
         self._version = release.id
         self._redis = connect(settings.redis, f"linkrift-worker-{slot}")
         self._clickhouse = ClickHouse(
-            settings.clickhouse, threads=settings.concurrency + 1, statement_timeout=INSERT_SECONDS
+            settings.clickhouse, threads=settings.concurrency + 2, statement_timeout=INSERT_SECONDS
         )
         self._queue = ClickQueue(self._redis, f"{socket.gethostname()}:{slot}:{process.index}")
         self._admission = Admission(settings.process.admission_file, settings.process.live_link)
+        self._database: Database | None = None
+        self._counts: ClickCounts | None = None
+        if settings.database is not None:
+            self._database = Database(settings.database, f"linkrift-worker-{slot}")
+            self._counts = ClickCounts(
+                self._clickhouse, self._database, self._may_consume, interval=settings.count_interval
+            )
         self._consumer = Consumer(
             self._queue,
             self._clickhouse,
             self._may_consume,
             concurrency=settings.concurrency,
             batch_size=settings.batch_size,
+            batch_limit=settings.batch_limit,
             flush_interval=settings.flush_interval,
             reclaim_after=settings.reclaim_after,
+            stored=self._touch,
         )
         self._tasks: list[asyncio.Task[None]] = []
         self._consuming: asyncio.Task[None] | None = None
@@ -77,6 +90,9 @@ class WorkerService:
         self._report()
         self._consuming = asyncio.create_task(self._consumer.run())
         self._tasks = [asyncio.create_task(self._watch()), asyncio.create_task(self._keep_metrics())]
+        if self._database is not None and self._counts is not None:
+            await self._database.open()
+            self._tasks.append(asyncio.create_task(self._counts.run()))
 
     async def flush(self, deadline_seconds: float) -> None:
         """Store and acknowledge what was taken."""
@@ -87,8 +103,10 @@ class WorkerService:
         await tasks.end(self._tasks)
 
     async def close(self) -> None:
-        """Close Redis, then ClickHouse; the metrics are the last to know."""
+        """Close Redis, PostgreSQL, then ClickHouse; the metrics are the last to know."""
         await self._redis.aclose()
+        if self._database is not None:
+            await self._database.close()
         await self._clickhouse.close()
         self.refresh_metrics()
 
@@ -105,6 +123,10 @@ class WorkerService:
             response = web.Response(status=404)
         response.headers.update({"X-Deployment-Version": self._version, "Server": "linkrift"})
         return response
+
+    def _touch(self, clicks: Iterable[Click]) -> None:
+        if self._counts is not None:
+            self._counts.touch(clicks)
 
     def _may_consume(self) -> bool:
         return self.health.state is not State.DRAINING and self._admission.admitted()

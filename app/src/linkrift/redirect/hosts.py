@@ -1,0 +1,76 @@
+"""For which host a request is meant: short links are answered for the configured names only."""
+
+from __future__ import annotations
+
+import ipaddress
+from urllib.parse import urlsplit
+
+from aiohttp import web
+
+# Different ways to write a name that is ours, such as with a port; more than these are looked at each time.
+MAXIMUM_KNOWN = 64
+
+
+class Hosts:
+    """Tells requests for us from requests that only reached us.
+
+    The addresses of the machine itself count as ours, where a request came in on them: gates, balancers' checks and
+    people on the machine ask by address. A visitor's request has passed a balancer that routes by name.
+
+    Attributes:
+        known: values of the Host header that were ours before. The redirect path looks here first.
+    """
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        """Prepare; without names every host is ours."""
+        self._names = frozenset(names)
+        self.known: set[str | None] = set()
+
+    def ours(self, request: web.BaseRequest) -> bool:
+        """Tell whether a request is meant for us. HTTP/1.1 without Host, or with two, was refused before."""
+        host = request.headers.get("Host")
+        if not self._names:
+            return True
+        if host is None or not self._is_ours(host, request):
+            return False
+        if len(self.known) < MAXIMUM_KNOWN:
+            self.known.add(host)
+        return True
+
+    def leads_elsewhere(self, request: web.BaseRequest) -> bool:
+        """Tell whether the request line itself names a host that is not ours; it counts more than the Host header."""
+        if request.raw_path.startswith("/") or not self._names:
+            return False
+        try:
+            host = urlsplit(request.raw_path).netloc
+        except ValueError:
+            return True
+        return bool(host) and not self._is_ours(host, request)
+
+    def _is_ours(self, host: str, request: web.BaseRequest) -> bool:
+        try:
+            parts = urlsplit(f"//{host}")
+            name = (parts.hostname or "").rstrip(".")
+            parts.port  # noqa: B018 - raises where it is none
+        except ValueError:
+            return False
+        if "@" in host or parts.path or parts.query or parts.fragment:
+            return False
+        return name in self._names or name == "localhost" or _is_own_address(name, request)
+
+
+def _is_own_address(name: str, request: web.BaseRequest) -> bool:
+    """Tell whether a host is the address that the connection was made to, or any loopback address."""
+    try:
+        address = ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    transport = request.transport
+    local = transport.get_extra_info("sockname") if transport else None
+    if address.is_loopback:
+        return True
+    try:
+        own = ipaddress.ip_address(local[0].partition("%")[0]) if local else None
+    except ValueError:
+        return False
+    return address in (own, getattr(own, "ipv4_mapped", None))

@@ -1,0 +1,1 @@
+"""Part `redirect`: the redirect path as deployed, on one core, beside others; clicks, API, memory."""

@@ -1,0 +1,132 @@
+"""The links that are asked for, and the requests for them, prepared once."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+TARGET = "https://www.example.org/articles/{number}?utm_source=newsletter&utm_medium=email&utm_campaign=autumn"
+ANY_VISITOR = "*"
+# An answer of 404, or 429 where there were too many of those: what ends a run of a known number of links.
+NOBODYS = "/nobody-made-this"
+
+_AGENTS = tuple(
+    f"Mozilla/5.0 ({system}) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/{version}.0.0.0 Safari/537.36"
+    for system in ("Windows NT 10.0; Win64; x64", "X11; Linux x86_64", "Macintosh; Intel Mac OS X 10_15_7")
+    for version in range(120, 140)
+)
+
+
+@dataclass(frozen=True)
+class Links:
+    """A row of links with numbered codes.
+
+    Attributes:
+        prefix: What their codes begin with.
+        count: How many.
+        gone: They are deleted: they answer 410.
+    """
+
+    prefix: str
+    count: int
+    gone: bool = False
+
+    def code(self, number: int) -> str:
+        """Return the code of one of them, counted from 1."""
+        return f"{self.prefix}{number:06d}"
+
+    def codes(self) -> list[str]:
+        """Return the codes of all."""
+        return [self.code(number) for number in range(1, self.count + 1)]
+
+    def sql(self, email: str) -> str:
+        """Return the statement that makes all of them, for an account; those that are there stay."""
+        target = TARGET.replace("{number}", "' || number || '")
+        deleted = "now()" if self.gone else "NULL"
+        # Numbers, and words of this file.
+        return (
+            "INSERT INTO links (user_id, short_code, original_url, deleted_at)"  # noqa: S608
+            f" SELECT users.id, '{self.prefix}' || to_char(number, 'FM000000'), '{target}', {deleted}"
+            f" FROM users, generate_series(1, {self.count}) AS number WHERE users.email = '{email}'"
+            " ON CONFLICT (short_code) DO NOTHING;\n"
+        )
+
+
+@dataclass(frozen=True)
+class Request:
+    """A request, and the status that it is to be answered with."""
+
+    method: str
+    path: str
+    status: int
+    address: str
+    agent: str
+    referrer: str = ""
+
+    def line(self) -> str:
+        """Return it as load.lua reads it."""
+        return "\t".join((self.method, self.path, self.address, self.agent, self.referrer)) + "\n"
+
+
+def mix(links: Links, gone: Links, count: int, seed: int = 1) -> list[Request]:
+    """Return 90 % GET of links, 4 % HEAD of them, 3 % GET of codes that nobody has, 3 % of links that are gone.
+
+    Each has a visitor of its own, more than a cache of visitors keeps; those who ask for what is not there are new ones
+    each time.
+
+    Args:
+        links: Those that are there.
+        gone: Those that were.
+        count: How many requests.
+        seed: The same one gives the same requests.
+    """
+    # Nothing here is a secret.
+    chance = random.Random(seed)  # noqa: S311
+    kinds = Counter({"GET": count * 90 // 100, "HEAD": count * 4 // 100, "unknown": count * 3 // 100})
+    kinds["gone"] = count - kinds.total()
+    kinds_in_turn = list(kinds.elements())
+    chance.shuffle(kinds_in_turn)
+    return [_request(kind, number, links, gone, chance) for number, kind in enumerate(kinds_in_turn)]
+
+
+def _request(kind: str, number: int, links: Links, gone: Links, chance: random.Random) -> Request:
+    address, agent = visitor(number), chance.choice(_AGENTS)
+    referrer = f"https://site{chance.randrange(300)}.example/page" if chance.random() < 0.25 else ""
+    if kind == "unknown":
+        return Request("GET", f"/none{chance.randrange(300):06d}", 404, ANY_VISITOR, agent, referrer)
+    if kind == "gone":
+        return Request("GET", f"/{gone.code(1 + chance.randrange(gone.count))}", 410, ANY_VISITOR, agent, referrer)
+    return Request(kind, f"/{links.code(1 + chance.randrange(links.count))}", 302, address, agent, referrer)
+
+
+def each(codes: Sequence[str]) -> list[Request]:
+    """Return a GET for each of the codes, each by a visitor of its own."""
+    return [Request("GET", f"/{code}", 302, visitor(number), _AGENTS[0]) for number, code in enumerate(codes)]
+
+
+def ending(requests: Sequence[Request]) -> list[Request]:
+    """Return requests of which a known number is sent: with what is asked once they all were."""
+    return [*requests, Request("GET", NOBODYS, 404, ANY_VISITOR, _AGENTS[0])]
+
+
+def followed(requests: Sequence[Request]) -> list[Request]:
+    """Return the same, with GET for HEAD: what others say of a body that does not come, wrk waits for."""
+    return [Request("GET", one.path, 302, one.address, one.agent, one.referrer) for one in requests]
+
+
+def visitor(number: int) -> str:
+    """Return the address of a visitor, of those reserved for benchmarks, another one for each of 65,536 numbers."""
+    return f"198.19.{number // 256 % 256}.{number % 256}"
+
+
+def shares(requests: Sequence[Request]) -> Mapping[int, float]:
+    """Return which share of the requests is to be answered with which status."""
+    counts = Counter(request.status for request in requests)
+    return {status: count / len(requests) for status, count in counts.items()}
+
+
+def text(requests: Sequence[Request]) -> bytes:
+    """Return the file for load.lua."""
+    return "".join(request.line() for request in requests).encode("ascii")
