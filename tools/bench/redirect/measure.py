@@ -93,7 +93,7 @@ def make_links(place: Place) -> None:
     """Have all links in PostgreSQL, and the prepared requests on the host."""
     say("links, and requests for them")
     for links in (HITS, GONE, IN_REDIS, IN_POSTGRESQL, MANY):
-        place.sql(links.sql(api.EMAIL))
+        place.sql(links.sql(api.ACCOUNT[0]))
     for name, requests in prepared().items():
         place.put_requests(name, requests, shares(requests))
     for links in (HITS, IN_REDIS, MANY):
