@@ -315,14 +315,15 @@ class RedirectService:
         return Visit(request, code, request_id, self._answers, close)
 
     def _refuse(self, status: int) -> web.Response:
-        """Answer what cannot be read as a request."""
+        """Answer what cannot be read as a request, or what failed."""
+        text = "This is no request that can be read.\n" if status < 500 else "Something went wrong here.\n"
         headers = {
             "Server": "linkrift",
             "X-Deployment-Version": self._version,
             "X-Content-Type-Options": "nosniff",
             "Cache-Control": "no-store",
         }
-        return web.Response(status=status, text="This is no request that can be read.\n", headers=headers)
+        return web.Response(status=status, text=text, headers=headers)
 
     async def _check_redis(self) -> None:
         await self._redis.ping()
