@@ -198,6 +198,7 @@ async def test_a_body_that_never_comes(owner: Client, bearer: bytes, monkeypatch
     monkeypatch.setattr("linkrift.api.requests.BODY_SECONDS", 0.1)
     answer = await talk(owner.url, POST + bearer + b'Content-Length: 100\r\n\r\n{"url"', to_the_end=True)
     assert (status_of(answer), document_of(answer)["status"]) == (408, 408)
+    assert b"Connection: close" in answer
 
 
 async def test_authorization_twice_is_none(owner: Client, bearer: bytes) -> None:

@@ -74,6 +74,16 @@ def test_every_operation_is_asked() -> None:
     assert {route.operation for route in named.routes()} | {"openapi"} == set(OPERATIONS)
 
 
+async def test_what_is_not_provoked_here_is_foretold_all_the_same(served: Served) -> None:
+    for path, operations in served.document["paths"].items():
+        for method, operation in operations.items():
+            responses = operation["responses"]
+            assert {"429", "500"} <= set(responses), (method, path)
+            assert {"Retry-After", "RateLimit", "RateLimit-Policy"} <= set(responses["429"]["headers"]), (method, path)
+            assert ("408" in responses) == ("requestBody" in operation), (method, path)
+            assert ("503" in responses) == (path != "/api/v1/openapi.json"), (method, path)
+
+
 @pytest.mark.parametrize("operation_id", OPERATIONS)
 async def test_answers_are_as_the_document_says(served: Served, operation_id: str) -> None:
     await asyncio.to_thread(ask, served, operation_id)
