@@ -31,7 +31,7 @@ from linkrift.worker import schema
 from tools.testing.servers import PostgresqlServer
 
 # Good ones, and as many that are wrong in some way, for each operation.
-EXAMPLES = 15
+EXAMPLES = 10
 CHECKS = [
     not_a_server_error,
     status_code_conformance,
