@@ -45,8 +45,8 @@ def measure_create(place: Place, token: str, count: int) -> list[Result]:
     place.bind(place.unit("api"), place.processors.server)
     report = call(place, "create", token, RATE, count)
     place.bind(place.unit("api"), place.processors.load)
-    if report["failed"]:
-        raise LabToolError(f"links could not be made: {report['failures']}")
+    if report["failed"] or report["requests"] != count:
+        raise LabToolError(f"of {count} links, {report['requests']} were asked for: {report['failures']}")
     return [
         Result("api_create_p50_ms", report["p50_ms"], "ms", command=COMMAND),
         Result("api_create_p99_ms", report["p99_ms"], "ms", command=COMMAND),
