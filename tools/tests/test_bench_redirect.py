@@ -13,7 +13,7 @@ import pytest
 from tools.bench.redirect import api, memory, metrics, targets, throughput, worker, wrk
 from tools.bench.redirect.measure import GONE, HITS, SECTIONS, prepared
 from tools.bench.redirect.place import HERE, Processors
-from tools.bench.redirect.requests import Links, each, ending, followed, mix, shares, text
+from tools.bench.redirect.requests import Links, each, ending, followed, mix, returning, shares, text
 from tools.bench.redirect.servers import map_of
 from tools.bench.results import Result
 from tools.lab import LabToolError
@@ -37,6 +37,17 @@ def test_visitors_are_many_and_those_who_ask_for_nothing_are_new_ones() -> None:
     requests = mix(HITS, GONE, 20_000)
     assert len({request.address for request in requests if request.status == 302}) == 18_800
     assert {request.address for request in requests if request.status != 302} == {"*"}
+
+
+def test_visitors_who_come_again_are_few_and_ask_for_the_same() -> None:
+    requests = mix(HITS, GONE, 20_000)
+    again = returning(requests, 1000)
+    assert [(one.method, one.path, one.status) for one in again] == [
+        (one.method, one.path, one.status) for one in requests
+    ]
+    known = {(one.address, one.agent, one.referrer) for one in again if one.status == 302}
+    assert len(known) == len({address for address, _, _ in known}) == 1000
+    assert {one.address for one in again if one.status != 302} == {"*"}
 
 
 def test_links_of_the_requests_are_those_that_are_made() -> None:
@@ -74,9 +85,11 @@ def test_a_file_has_a_request_a_line_with_all_its_fields() -> None:
 def test_every_file_that_is_asked_for_is_prepared() -> None:
     assert set(prepared()) == {
         throughput.MIX,
+        throughput.MIX_AGAIN,
         throughput.PLAIN,
         throughput.GETS,
         throughput.ONE,
+        throughput.ONE_AGAIN,
         throughput.CANARY,
     }
     assert {request.path for request in prepared()[throughput.CANARY]} == {"/ping"}
@@ -184,6 +197,7 @@ def test_the_median_of_the_rounds_counts() -> None:
 
 def test_what_capturing_costs_is_a_share_of_what_there_is_without() -> None:
     assert throughput.capture_cost(97.0, 100.0) == 3.0
+    assert throughput.median_cost([load(90), load(80), load(10)], [load(100)] * 3) == 20.0
     assert throughput.capture_cost(101.0, 100.0) == -1.0
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 TARGET = "https://www.example.org/articles/{number}?utm_source=newsletter&utm_medium=email&utm_campaign=autumn"
@@ -121,6 +121,16 @@ def ending(requests: Sequence[Request]) -> list[Request]:
 def followed(requests: Sequence[Request]) -> list[Request]:
     """Return the same, with GET for HEAD: what others say of a body that does not come, wrk waits for."""
     return [Request("GET", one.path, 302, one.address, one.agent, one.referrer) for one in requests]
+
+
+def returning(requests: Sequence[Request], visitors: int) -> list[Request]:
+    """Return the same, asked by so many visitors who come again and again, each from one page with one program."""
+    return [
+        replace(one, address=visitor(who), agent=_AGENTS[who % len(_AGENTS)], referrer=requests[who].referrer)
+        if one.address != ANY_VISITOR
+        else one
+        for one, who in ((one, number % visitors) for number, one in enumerate(requests))
+    ]
 
 
 def visitor(number: int) -> str:
