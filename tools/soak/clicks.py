@@ -36,7 +36,8 @@ COUNTED_SECONDS = 300.0
 STILL_SECONDS = 15.0
 _POLL_SECONDS = 3.0
 _PLACE = "/run/linkrift-clicks"
-_EMAIL, _PASSWORD = "soak@linkrift.test", "a password for the soak's own lab"  # of that lab only
+# Of an account that nobody has but the own lab of the soak: address and password.
+_ACCOUNT = ("soak@linkrift.test", "a password for the soak's own lab")
 
 
 @dataclass(frozen=True)
@@ -98,8 +99,8 @@ def signed_in(platform: Platform) -> Iterator[Owner]:
         stack = AsyncExitStack()
         visited = runner.run(stack.enter_async_context(connected(domains()[0], balancer, str(directory / "ca.pem"))))
         try:
-            if not runner.run(visited.sign_in(_EMAIL, _PASSWORD)):
-                raise LabToolError(f"{_EMAIL} has another password")
+            if not runner.run(visited.sign_in(*_ACCOUNT)):
+                raise LabToolError(f"{_ACCOUNT[0]} has another password")
             yield Owner(runner, visited)
         finally:
             runner.run(stack.aclose())

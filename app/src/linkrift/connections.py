@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from http import HTTPStatus
 from typing import Any
 
 from aiohttp import web
@@ -40,10 +41,14 @@ class Connection(web.RequestHandler):
     ) -> web.StreamResponse:
         """Answer a request that cannot be read, or whose handler failed, and close the connection."""
         server = self._manager
-        if status >= 500 or not isinstance(server, Server):
+        # What was begun cannot be answered anew: the one above ends the connection.
+        if not isinstance(server, Server) or request.writer.output_size > 0:
             return super().handle_error(request, status, exc, message)
-        # Anybody may send anything: that is worth no traceback, and no copy of it.
-        LOG.info("a request that cannot be read", extra={"error": type(exc).__name__})
+        if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            LOG.error("a request failed", exc_info=exc)
+        else:
+            # Anybody may send anything: that is worth no traceback, and no copy of it.
+            LOG.info("a request that cannot be read", extra={"error": type(exc).__name__})
         response = server.refuse(status)
         response.force_close()
         return response

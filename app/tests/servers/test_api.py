@@ -235,7 +235,9 @@ async def test_a_changed_link_is_put_into_redis_with_its_version(owner: Client, 
     async def cached() -> LinkState:
         data = await redis.get(key)
         assert data is not None
-        return LinkState.decode(data)
+        state = LinkState.decode(data)
+        assert state is not None
+        return state
 
     assert await cached() == LinkState("https://example.org/1", 1)
     assert 0 < await redis.ttl(key) <= 300
@@ -263,7 +265,9 @@ async def test_a_change_during_a_redis_outage_is_announced_later(
     await service._invalidation.flush(5.0)
     data = await redis.get(f"linkrift:link:{link['code']}")
     assert data is not None
-    assert LinkState.decode(data).gone
+    state = LinkState.decode(data)
+    assert state is not None
+    assert state.gone
 
 
 @pytest.mark.parametrize("outage", ["stop", "freeze"])

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from app.tests.servers.clients import Client
 from app.tests.servers.harness import Running, eventually, running, variables_of
@@ -76,6 +77,22 @@ async def test_what_is_no_http_gets_an_answer_that_repeats_nothing_of_it(service
         assert b"Server: linkrift\r\n" in answer, request
         for part in (b"hello", b"No colon", b"folded", b"aaaa", b"HTTP/9.9"):
             assert part not in answer, request
+
+
+async def test_what_fails_where_nobody_foresaw_it_has_the_services_own_form(
+    service: Running, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def broken(_: object) -> web.Response:
+        raise RuntimeError("hunter2")
+
+    running: Any = service.service
+    server = running._server if hasattr(running, "_server") else running._runner.server
+    server.request_handler = broken
+    answer = await talk(service.url, b"GET / HTTP/1.1\r\n" + HOST + b"\r\n", to_the_end=True)
+    assert status_of(answer) == 500
+    assert b"X-Deployment-Version: 1.2.3+0123456789ab" in answer
+    assert b"hunter2" not in answer
+    assert "hunter2" in caplog.text
 
 
 async def test_a_head_without_end_takes_no_memory(service: Running) -> None:
@@ -181,6 +198,7 @@ async def test_a_body_that_never_comes(owner: Client, bearer: bytes, monkeypatch
     monkeypatch.setattr("linkrift.api.requests.BODY_SECONDS", 0.1)
     answer = await talk(owner.url, POST + bearer + b'Content-Length: 100\r\n\r\n{"url"', to_the_end=True)
     assert (status_of(answer), document_of(answer)["status"]) == (408, 408)
+    assert b"Connection: close" in answer
 
 
 async def test_authorization_twice_is_none(owner: Client, bearer: bytes) -> None:

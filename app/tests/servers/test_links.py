@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import re
+import time
 import uuid
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, closing
@@ -19,6 +21,7 @@ from yarl import URL
 
 from app.tests.servers.harness import MIGRATIONS, Running, eventually, running, variables_of
 from linkrift.api.tokens import Tokens
+from linkrift.links import LinkState, Rules
 from linkrift.redirect import attempts
 from tools.testing.servers import PostgresqlServer, RedisServer
 
@@ -266,6 +269,9 @@ async def test_forms_that_are_not_taken(shop: Shop) -> None:
     ):
         kind = "application/json" if status == 415 else "application/x-www-form-urlencoded"
         assert (await shop.visit(code, "POST", form=body, Content_Type=kind)).status == status, body
+    packed: dict[str, Any] = {"Content_Type": "application/x-www-form-urlencoded", "Content_Encoding": "gzip"}
+    body = gzip.compress(b"password=" + SECRET.encode())
+    assert (await shop.visit(code, "POST", form=body, **packed)).status == 400
 
 
 async def chunks(chunk: bytes, count: int) -> AsyncIterator[bytes]:
@@ -292,6 +298,21 @@ async def test_a_maximum_is_exact_for_all_processes_together(shop: Shop) -> None
     await eventually(lambda: leads(shop, code, TARGET), "there is no maximum any more")
     _, link = await shop.call("GET", f"/links/{code}")
     assert link["clicks_used"] == 0
+
+
+async def test_a_click_is_taken_for_a_link_as_it_was_judged_only(shop: Shop) -> None:
+    code = await shop.make(max_clicks=5)
+    service: Any = shop.redirects[0].service
+    assert await service._guarded._clicks_left.take(code, 1) is True
+    await shop.change(code, password=SECRET)
+    for ask in (service._guarded._clicks_left.take, service._guarded._clicks_left.look):
+        state = await ask(code, 1)
+        assert (state.rules.password, state.rules.limited) == (2, True)
+    # What the process learns of a change in this way, it goes by.
+    service._cache.store(code, LinkState(TARGET, 1, rules=Rules(limited=True)), time.monotonic())
+    assert (await shop.visit(code)).status == 200
+    _, link = await shop.call("GET", f"/links/{code}")
+    assert link["clicks_used"] == 1
 
 
 async def test_a_password_and_a_maximum(shop: Shop) -> None:
@@ -349,7 +370,7 @@ async def test_a_preview_shows_where_a_link_leads_and_is_no_click(shop: Shop) ->
 
 
 async def test_whoever_asks_for_unknown_codes_is_slowed_down_and_known_links_still_answer(shop: Shop) -> None:
-    code, secret = await shop.make(), await shop.make(password=SECRET)
+    code, secret, later = await shop.make(), await shop.make(password=SECRET), await shop.make(active_from=at(3600))
     visitor = from_address("203.0.113.11")
     statuses = [(await shop.visit(f"unknown{number}", **visitor)).status for number in range(25)]
     assert statuses == [404] * 20 + [429] * 5
@@ -357,7 +378,11 @@ async def test_whoever_asks_for_unknown_codes_is_slowed_down_and_known_links_sti
     assert 0 < int(refused.headers["Retry-After"]) <= 60
     assert (await shop.visit(code, **visitor)).status == 302
     assert (await shop.visit(secret, **visitor)).status == 200
+    # One that is to look as if it were not there does so here, too.
+    assert (await shop.visit(later, **visitor)).status == 429
     assert (await shop.visit("unknown", X_Forwarded_For="203.0.113.12")).status == 404
+    # Gates ask from the machine itself.
+    assert {(await shop.visit(f"unknown{number}")).status for number in range(25)} == {404}
 
 
 async def test_files_that_everybody_asks_for(shop: Shop) -> None:

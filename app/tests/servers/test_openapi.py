@@ -31,7 +31,7 @@ from linkrift.worker import schema
 from tools.testing.servers import PostgresqlServer
 
 # Good ones, and as many that are wrong in some way, for each operation.
-EXAMPLES = 15
+EXAMPLES = 10
 CHECKS = [
     not_a_server_error,
     status_code_conformance,
@@ -72,6 +72,16 @@ async def served(
 def test_every_operation_is_asked() -> None:
     named: Any = Handlers.__new__(Handlers)
     assert {route.operation for route in named.routes()} | {"openapi"} == set(OPERATIONS)
+
+
+async def test_what_is_not_provoked_here_is_foretold_all_the_same(served: Served) -> None:
+    for path, operations in served.document["paths"].items():
+        for method, operation in operations.items():
+            responses = operation["responses"]
+            assert {"429", "500"} <= set(responses), (method, path)
+            assert {"Retry-After", "RateLimit", "RateLimit-Policy"} <= set(responses["429"]["headers"]), (method, path)
+            assert ("408" in responses) == ("requestBody" in operation), (method, path)
+            assert ("503" in responses) == (path != "/api/v1/openapi.json"), (method, path)
 
 
 @pytest.mark.parametrize("operation_id", OPERATIONS)

@@ -235,6 +235,7 @@ async def test_a_body_that_is_not_read_is_no_second_request(server: Server) -> N
     for method in (b"POST", b"PUT", b"DELETE"):
         answers = await server.send(method + b" /abc1234 HTTP/1.1\r\n" + HOST + length + b"\r\n" + inner)
         assert answers == [b"405"]
+    assert await server.send(b"POST /unknown HTTP/1.1\r\n" + HOST + length + b"\r\n" + inner) == [b"404"]
     # A body with GET is read away.
     last = b"GET /unknown HTTP/1.1\r\n" + HOST + b"Connection: close\r\n\r\n"
     first = b"GET /abc1234 HTTP/1.1\r\n" + HOST + length + b"\r\n" + inner

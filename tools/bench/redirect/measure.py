@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from tools.bench.lab import Lab, playbook
 from tools.bench.redirect import api, latency, memory, servers, throughput, worker
 from tools.bench.redirect.place import HERE, Place
-from tools.bench.redirect.requests import Links, Request, each, ending, followed, mix, shares
-from tools.bench.redirect.throughput import CANARY, GETS, MIX, ONE, PLAIN
+from tools.bench.redirect.requests import Links, Request, each, ending, followed, mix, returning, shares
+from tools.bench.redirect.throughput import CANARY, GETS, MIX, MIX_AGAIN, ONE, ONE_AGAIN, PLAIN
 from tools.bench.results import Result, say
 from tools.lab.material import lab_hosts
 
@@ -19,6 +19,8 @@ HOSTS = ("lb1", "app1", "data1", "ops1")
 HITS = Links("hit", 10_000)
 GONE = Links("gone", 100, gone=True)
 REQUESTS = 20_000
+# Visitors who are remembered: fewer than a process's cache of them keeps.
+RETURNING = 1000
 # Nobody has asked for them before it is their turn, in no earlier run either.
 IN_REDIS, IN_POSTGRESQL = (Links(f"{prefix}-{secrets.token_hex(3)}-", 2000) for prefix in ("redis", "postgresql"))
 MANY = Links("many", 100_000)
@@ -93,7 +95,7 @@ def make_links(place: Place) -> None:
     """Have all links in PostgreSQL, and the prepared requests on the host."""
     say("links, and requests for them")
     for links in (HITS, GONE, IN_REDIS, IN_POSTGRESQL, MANY):
-        place.sql(links.sql(api.EMAIL))
+        place.sql(links.sql(api.ACCOUNT[0]))
     for name, requests in prepared().items():
         place.put_requests(name, requests, shares(requests))
     for links in (HITS, IN_REDIS, MANY):
@@ -103,12 +105,15 @@ def make_links(place: Place) -> None:
 def prepared() -> dict[str, list[Request]]:
     """Return the requests of each file."""
     mixture = mix(HITS, GONE, REQUESTS)
+    # As many visitors for one link as for all: what a click takes is not the same for one who was there before.
+    one = each([HITS.code(1)] * REQUESTS)
     return {
         MIX: mixture,
+        MIX_AGAIN: returning(mixture, RETURNING),
         PLAIN: followed(mixture),
         GETS: each(HITS.codes()),
-        # As many visitors for one link as for all: what a click takes is not the same for one who was there before.
-        ONE: each([HITS.code(1)] * REQUESTS),
+        ONE: one,
+        ONE_AGAIN: returning(one, RETURNING),
         CANARY: each([CODE_OF_CANARY] * REQUESTS),
     }
 
@@ -119,7 +124,7 @@ def warm(place: Place, *, beside_others: bool = False) -> None:
     with worker.stopped(place):
         own = place.port("redirect")
         place.ask(own, HITS.prefix, connections=throughput.CONNECTIONS, seconds=60, limit=HITS.count)
-        for file in (MIX, GETS, ONE, CANARY):
+        for file in (MIX, MIX_AGAIN, GETS, ONE, ONE_AGAIN, CANARY):
             place.count(own, file, connections=throughput.CONNECTIONS, seconds=2)
         for port in servers.OTHERS.values() if beside_others else ():
             place.count(f"{place.address}:{port}", PLAIN, connections=throughput.CONNECTIONS, seconds=1)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import random
+import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 TARGET = "https://www.example.org/articles/{number}?utm_source=newsletter&utm_medium=email&utm_campaign=autumn"
 ANY_VISITOR = "*"
@@ -43,14 +44,17 @@ class Links:
 
     def sql(self, email: str) -> str:
         """Return the statement that makes all of them, for an account; those that are there stay."""
-        target = TARGET.replace("{number}", "' || number || '")
-        deleted = "now()" if self.gone else "NULL"
-        # Numbers, and words of this file.
         return (
-            "INSERT INTO links (user_id, short_code, original_url, deleted_at)"  # noqa: S608
-            f" SELECT users.id, '{self.prefix}' || to_char(number, 'FM000000'), '{target}', {deleted}"
-            f" FROM users, generate_series(1, {self.count}) AS number WHERE users.email = '{email}'"
-            " ON CONFLICT (short_code) DO NOTHING;\n"
+            Path(__file__)
+            .with_name("links.sql")
+            .read_text(encoding="utf-8")
+            .format(
+                prefix=self.prefix,
+                target=TARGET.replace("{number}", "' || number || '"),
+                deleted="now()" if self.gone else "NULL",
+                count=self.count,
+                email=email,
+            )
         )
 
 
@@ -70,7 +74,7 @@ class Request:
         return "\t".join((self.method, self.path, self.address, self.agent, self.referrer)) + "\n"
 
 
-def mix(links: Links, gone: Links, count: int, seed: int = 1) -> list[Request]:
+def mix(links: Links, gone: Links, count: int) -> list[Request]:
     """Return 90 % GET of links, 4 % HEAD of them, 3 % GET of codes that nobody has, 3 % of links that are gone.
 
     Each has a visitor of its own, more than a cache of visitors keeps; those who ask for what is not there are new ones
@@ -79,26 +83,29 @@ def mix(links: Links, gone: Links, count: int, seed: int = 1) -> list[Request]:
     Args:
         links: Those that are there.
         gone: Those that were.
-        count: How many requests.
-        seed: The same one gives the same requests.
+        count: How many requests; they are always the same.
     """
-    # Nothing here is a secret.
-    chance = random.Random(seed)  # noqa: S311
     kinds = Counter({"GET": count * 90 // 100, "HEAD": count * 4 // 100, "unknown": count * 3 // 100})
     kinds["gone"] = count - kinds.total()
-    kinds_in_turn = list(kinds.elements())
-    chance.shuffle(kinds_in_turn)
-    return [_request(kind, number, links, gone, chance) for number, kind in enumerate(kinds_in_turn)]
+    drawn = sorted((any_number("turn", at), kind) for at, kind in enumerate(kinds.elements()))
+    return [_request(kind, number, links, gone) for number, kind in enumerate(kind for _, kind in drawn)]
 
 
-def _request(kind: str, number: int, links: Links, gone: Links, chance: random.Random) -> Request:
-    address, agent = visitor(number), chance.choice(_AGENTS)
-    referrer = f"https://site{chance.randrange(300)}.example/page" if chance.random() < 0.25 else ""
+def any_number(what: str, number: int) -> int:
+    """Return a number that looks random, and is always the same."""
+    return int.from_bytes(hashlib.sha256(f"{what} {number}".encode()).digest()[:6], "big")
+
+
+def _request(kind: str, number: int, links: Links, gone: Links) -> Request:
+    chosen = any_number("code", number)
+    agent = _AGENTS[any_number("agent", number) % len(_AGENTS)]
+    site = any_number("referrer", number) % 1200
+    referrer = f"https://site{site}.example/page" if site < 300 else ""
     if kind == "unknown":
-        return Request("GET", f"/none{chance.randrange(300):06d}", 404, ANY_VISITOR, agent, referrer)
+        return Request("GET", f"/none{chosen % 300:06d}", 404, ANY_VISITOR, agent, referrer)
     if kind == "gone":
-        return Request("GET", f"/{gone.code(1 + chance.randrange(gone.count))}", 410, ANY_VISITOR, agent, referrer)
-    return Request(kind, f"/{links.code(1 + chance.randrange(links.count))}", 302, address, agent, referrer)
+        return Request("GET", f"/{gone.code(1 + chosen % gone.count)}", 410, ANY_VISITOR, agent, referrer)
+    return Request(kind, f"/{links.code(1 + chosen % links.count)}", 302, visitor(number), agent, referrer)
 
 
 def each(codes: Sequence[str]) -> list[Request]:
@@ -114,6 +121,16 @@ def ending(requests: Sequence[Request]) -> list[Request]:
 def followed(requests: Sequence[Request]) -> list[Request]:
     """Return the same, with GET for HEAD: what others say of a body that does not come, wrk waits for."""
     return [Request("GET", one.path, 302, one.address, one.agent, one.referrer) for one in requests]
+
+
+def returning(requests: Sequence[Request], visitors: int) -> list[Request]:
+    """Return the same, asked by so many visitors who come again and again, each from one page with one program."""
+    return [
+        replace(one, address=visitor(who), agent=_AGENTS[who % len(_AGENTS)], referrer=requests[who].referrer)
+        if one.address != ANY_VISITOR
+        else one
+        for one, who in ((one, number % visitors) for number, one in enumerate(requests))
+    ]
 
 
 def visitor(number: int) -> str:

@@ -16,6 +16,8 @@ CONNECTIONS = 16
 MANY_CONNECTIONS = 64
 # Files of prepared requests: the mixture; the same, all GET; GET of links; of one link; of the link that gates follow.
 MIX, PLAIN, GETS, ONE, CANARY = "mix", "plain", "gets", "one", "canary"
+# The same by visitors who come again and again. Those of the others are new ones, which a click takes longer for.
+MIX_AGAIN, ONE_AGAIN = "mix-again", "one-again"
 
 
 @dataclass(frozen=True)
@@ -60,12 +62,19 @@ def measure_beside_others(place: Place, repeat: int, seconds: float) -> list[Res
     own = place.port("redirect")
     bare, nginx, haproxy = (f"{place.address}:{port}" for port in servers.OTHERS.values())
     say("redirects over 16 connections, beside bare aiohttp, nginx, HAProxy")
-    asked = [Asked(own, MIX), Asked(bare, PLAIN), Asked(nginx, PLAIN), Asked(haproxy, PLAIN)]
-    ours, theirs, ceiling, mapped = in_turn(place, asked, repeat, seconds, CONNECTIONS)
+    asked = [
+        Asked(own, MIX),
+        Asked(own, MIX_AGAIN),
+        Asked(bare, PLAIN),
+        Asked(nginx, PLAIN),
+        Asked(haproxy, PLAIN),
+    ]
+    ours, again, theirs, ceiling, mapped = in_turn(place, asked, repeat, seconds, CONNECTIONS)
     say("redirects over one connection")
     alone, bare_alone = in_turn(place, [Asked(own, GETS), Asked(bare, GETS)], repeat, seconds, 1)
     return [
         Result("redirect_hit_c16_vs_bare_aiohttp", median(ours), "1/s", median(theirs), COMMAND),
+        Result("redirect_hit_c16_returning_vs_bare_aiohttp", median(again), "1/s", median(theirs), COMMAND),
         Result("redirect_hit_c16_vs_nginx", median(ours), "1/s", median(ceiling), COMMAND),
         Result("redirect_hit_c16_vs_haproxy_map", median(ours), "1/s", median(mapped), COMMAND),
         Result("redirect_hit_c16_p99_ms", p99(ours), "ms", p99(theirs), COMMAND),
@@ -79,18 +88,21 @@ def capture_cost(captured: float, without: float) -> float:
     return round((1 - captured / without) * 100, 2)
 
 
+def median_cost(captured: Sequence[Load], without: Sequence[Load]) -> float:
+    """Return the median of what capturing takes, round by round: both were measured in the same seconds."""
+    pairs = zip(captured, without, strict=True)
+    return round(statistics.median(capture_cost(one.per_second, none.per_second) for one, none in pairs), 2)
+
+
 def measure_capture(place: Place, repeat: int, seconds: float) -> list[Result]:
     """One link whose clicks are captured, beside the one link whose clicks are not: the canary, which gates follow."""
     say("one link, and the canary, which counts no clicks")
     own = place.port("redirect")
-    captured, without = in_turn(place, [Asked(own, ONE), Asked(own, CANARY)], repeat, seconds, CONNECTIONS)
-    # Pairs, for both of a round were measured in the same seconds.
-    costs = [
-        capture_cost(with_clicks.per_second, none.per_second)
-        for with_clicks, none in zip(captured, without, strict=True)
-    ]
+    asked = [Asked(own, ONE), Asked(own, ONE_AGAIN), Asked(own, CANARY)]
+    captured, again, without = in_turn(place, asked, repeat, seconds, CONNECTIONS)
     return [
-        Result("click_capture_cost", round(statistics.median(costs), 2), "%", command=COMMAND),
+        Result("click_capture_cost", median_cost(captured, without), "%", command=COMMAND),
+        Result("click_capture_cost_returning", median_cost(again, without), "%", command=COMMAND),
         Result("redirect_one_link_c16_vs_canary", median(captured), "1/s", median(without), COMMAND),
     ]
 

@@ -16,6 +16,11 @@ from linkrift.request_ids import RequestIds
 # A client whose body was refused may go on sending for so long: one that read the answer stops.
 LINGERING_SECONDS = 2.0
 
+_DETAILS: dict[int, str] = {
+    HTTPStatus.BAD_REQUEST: "This is not HTTP as it should be.",
+    HTTPStatus.EXPECTATION_FAILED: "Nothing but 100-continue can be expected.",
+}
+
 
 class ApiRunner(web.AppRunner):
     """Serves an application."""
@@ -35,7 +40,7 @@ class ApiRunner(web.AppRunner):
     def refuse(self, status: int) -> web.Response:
         """Return the answer to a request that reached nothing which could answer it."""
         request_id = self._request_ids.of(None)
-        detail = "This is not HTTP as it should be." if status == HTTPStatus.BAD_REQUEST else "This cannot be done."
+        detail = _DETAILS.get(status, "Something went wrong here.")
         response = ApiError(status, detail).response(request_id)
         response.headers.update(SECURITY_HEADERS)
         own = {REQUEST_ID: request_id, "X-Deployment-Version": self._version, "Server": "linkrift"}

@@ -56,11 +56,11 @@ class Hosts:
             return False
         if "@" in host or parts.path or parts.query or parts.fragment:
             return False
-        return name in self._names or name == "localhost" or _is_own_address(name, request)
+        return name in self._names or name == "localhost" or is_own_address(name, request)
 
 
-def _is_own_address(name: str, request: web.BaseRequest) -> bool:
-    """Tell whether a host is the address that the connection was made to, or any loopback address."""
+def is_own_address(name: str, request: web.BaseRequest) -> bool:
+    """Tell whether a text is the address that the connection was made to, or any loopback address."""
     try:
         address = ipaddress.ip_address(name)
     except ValueError:

@@ -19,7 +19,7 @@ CONNECTIONS = 8
 class Api:
     """One connection."""
 
-    def __init__(self, place: str, host: str, token: str = "") -> None:
+    def __init__(self, place: str, host: str, token: str | None = None) -> None:
         address, _, port = place.rpartition(":")
         self._connection = http.client.HTTPConnection(address, int(port), timeout=30)
         self._headers = {"Host": host, "Content-Type": "application/json", "User-Agent": "linkrift-bench"}

@@ -3,19 +3,24 @@
 Prints a JSON list of [seconds since the epoch, value]; it is shorter of growth when the seconds are over.
 """
 
+import http.client
 import json
 import sys
 import time
-import urllib.request
+from urllib.parse import urlsplit
 
 
 def value(url: str, name: str) -> float:
     """Return what the counter is at; 0 while nobody answers."""
+    parts = urlsplit(url)
+    connection = http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=2)
     try:
-        with urllib.request.urlopen(url, timeout=2) as answer:  # noqa: S310 # a service of ours
-            lines = answer.read().decode().splitlines()
+        connection.request("GET", parts.path)
+        lines = connection.getresponse().read().decode().splitlines()
     except OSError:
         return 0.0
+    finally:
+        connection.close()
     return sum(float(line.rpartition(" ")[2]) for line in lines if line.startswith((f"{name} ", f"{name}{{")))
 
 

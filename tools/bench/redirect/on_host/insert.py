@@ -11,7 +11,6 @@ from linkrift.clickhouse import make_client
 from linkrift.worker.settings import read_settings
 
 BLOCK = 10_000
-TABLE = "bench_clicks"
 
 
 def main() -> None:
@@ -19,15 +18,15 @@ def main() -> None:
     rows = int(sys.argv[1])
     settings = read_settings().clickhouse
     client = make_client(settings, settings.database)
-    block = client.execute(f"SELECT * FROM clicks LIMIT {min(rows, BLOCK)}")  # noqa: S608 # a number
-    client.execute(f"DROP TABLE IF EXISTS {TABLE}")
-    client.execute(f"CREATE TABLE {TABLE} AS clicks")
+    block = client.execute("SELECT * FROM clicks LIMIT %(rows)s", {"rows": min(rows, BLOCK)})
+    client.execute("DROP TABLE IF EXISTS bench_clicks")
+    client.execute("CREATE TABLE bench_clicks AS clicks")
     began = time.monotonic()
     inserted = 0
     while inserted < rows:
-        inserted += client.execute(f"INSERT INTO {TABLE} VALUES", block[: rows - inserted])
+        inserted += client.execute("INSERT INTO bench_clicks VALUES", block[: rows - inserted])
     seconds = time.monotonic() - began
-    client.execute(f"DROP TABLE {TABLE}")
+    client.execute("DROP TABLE bench_clicks")
     print(json.dumps({"rows": inserted, "seconds": seconds}))
 
 
