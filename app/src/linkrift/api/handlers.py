@@ -40,18 +40,18 @@ _LINK_PAGE_QUERY = (
     QueryParameter("cursor", "Where the page before ended: its `next_cursor`.", {"type": "string"}),
 )
 
-# Fields of a body → columns; a password is not stored as it came.
-_COLUMN_OF: dict[str, Column] = {
-    "url": "original_url",
-    "title": "title",
-    "is_active": "is_active",
-    "active_from": "active_from",
-    "expires_at": "expires_at",
-    "redirect_status": "redirect_status",
-    "forward_query": "forward_query",
-    "password": "password_hash",
-    "max_clicks": "max_clicks",
-}
+# Fields of a body and their columns; a password is not stored as it came.
+_COLUMNS: tuple[tuple[str, Column], ...] = (
+    ("url", "original_url"),
+    ("title", "title"),
+    ("is_active", "is_active"),
+    ("active_from", "active_from"),
+    ("expires_at", "expires_at"),
+    ("redirect_status", "redirect_status"),
+    ("forward_query", "forward_query"),
+    ("password", "password_hash"),
+    ("max_clicks", "max_clicks"),
+)
 _NEVER_NULL = frozenset({"url", "is_active", "redirect_status", "forward_query"})
 
 IDEMPOTENCY_KEY = HeaderParameter(
@@ -282,7 +282,7 @@ class Handlers:
     async def _values(self, body: NewLink | LinkChange) -> dict[Column, Any]:
         """Return the columns that a body sets."""
         values: dict[Column, Any] = {}
-        for field, column in _COLUMN_OF.items():
+        for field, column in _COLUMNS:
             if field not in body.model_fields_set:
                 continue
             value = getattr(body, field)

@@ -25,8 +25,8 @@ options:
     description:
       - The rollout, as P(linkrift.platform.rollout_report#filter) returns it, or the part of that which is known. Used
         are C(id), C(purpose), C(by), C(releases), C(hosts), C(seconds), C(result) and C(visitors).
-      - Also C(why) it failed or was refused (then its C(result) is V(refused)), a list of hosts that were C(left_out), and where
-        its C(report) is.
+      - Also C(why) it failed or was refused (then its C(result) is V(refused)), a list of hosts that were C(left_out),
+        and where its C(report) is.
     type: dict
     default: {}
   where:
