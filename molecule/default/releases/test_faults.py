@@ -128,7 +128,7 @@ REASONS = {
         "No space left on device",
         "Hosts that answer serve what they served before",
     ],
-    "migration": ["000005_fail.up.sql: failed, nothing of it was applied: division by zero"],
+    "migration": ["_fail.up.sql: failed, nothing of it was applied: division by zero"],
 }
 
 
