@@ -62,13 +62,13 @@ class FakeRedis:
     def pipeline(self, *, transaction: bool) -> FakePipeline:
         return FakePipeline(self)
 
-    async def set(self, key: str, value: str, *, ex: int, nx: bool) -> None:
+    async def set(self, key: str, value: str | bytes, *, ex: int, nx: bool) -> None:
         if self.away:
             raise RedisConnectionError("away")
         if self.forbids:
             raise NoPermissionError("no")
         if key not in self.values:
-            self.values[key], self.lifetimes[key] = value.encode(), ex
+            self.values[key], self.lifetimes[key] = value if isinstance(value, bytes) else value.encode(), ex
 
     async def get(self, key: str) -> bytes | None:
         return self.values.get(key)
@@ -182,6 +182,24 @@ async def test_visitors_are_told_apart_for_a_day_and_no_longer() -> None:
     redis.away = True
     assert await salts[0].refresh(MOMENT + 2 * DAY_SECONDS) == 1
     assert salts[0].salt(day) is None, "an old salt is forgotten, whether there is a new one or not"
+
+
+async def test_a_salt_that_redis_gave_up_comes_back_and_what_redis_has_counts(caplog: pytest.LogCaptureFixture) -> None:
+    redis = FakeRedis()
+    first, second = VisitorSalts(redis), VisitorSalts(redis)  # type: ignore[arg-type] # a stand-in
+    day = int(MOMENT) // DAY_SECONDS
+    await first.refresh(MOMENT)
+    salt = first.salt(day)
+    redis.values.clear()
+    await first.refresh(MOMENT)
+    await second.refresh(MOMENT)
+    assert second.salt(day) == first.salt(day) == salt, "no host has another one"
+    redis.values = dict.fromkeys(redis.values, b"another")
+    await first.refresh(MOMENT)
+    assert first.salt(day) == b"another"
+    redis.away = True
+    assert await first.refresh(MOMENT) == 0
+    assert "told apart" not in caplog.text
 
 
 async def test_the_next_days_salt_is_there_before_midnight(caplog: pytest.LogCaptureFixture) -> None:
