@@ -11,6 +11,8 @@ from linkrift.environment import Network
 
 IPV4_PREFIX = 24
 IPV6_PREFIX = 48
+# Of X-Forwarded-For, the end is looked at: some dozens of hops.
+FORWARDED_FOR_LENGTH = 512
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -74,7 +76,14 @@ class VisitorNetworks:
         return "" if address is None else self.network(address)
 
 
-@lru_cache(maxsize=8192)
+def last_hops(forwarded_for: str) -> str:
+    """Return the end of an X-Forwarded-For that is longer than any that is believed; hops are whole."""
+    if len(forwarded_for) <= FORWARDED_FOR_LENGTH:
+        return forwarded_for
+    return forwarded_for[-FORWARDED_FOR_LENGTH:].partition(",")[2]
+
+
+@lru_cache(maxsize=2048)
 def referrer_host(referrer: str) -> str:
     """Return the host of a Referer header, in lower case, or an empty text."""
     try:

@@ -12,6 +12,7 @@ from multidict import istr
 
 from linkrift import metrics, tasks
 from linkrift.admission import Admission
+from linkrift.clicks import USER_AGENT_LENGTH
 from linkrift.codes import CANARY, is_code
 from linkrift.connections import Server, SilentConnections
 from linkrift.health import Health, State
@@ -42,7 +43,7 @@ from linkrift.redis_client import connect, connect_guarded
 from linkrift.release import Release
 from linkrift.request_ids import HEADER as REQUEST_ID
 from linkrift.request_ids import RequestIds
-from linkrift.visitors import VisitorNetworks
+from linkrift.visitors import VisitorNetworks, last_hops
 
 LOG = logging.getLogger(__name__)
 
@@ -50,6 +51,12 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 PREVIEW = "+"
 PASSWORDS_WAITING = 8
 TALLY_SECONDS = 1.0
+
+# Together they are hardly ever longer; then none of them is cut.
+SHORT_HEADERS = 512
+REFERRER_LENGTH = 1024
+# Longer than any country, so that what is cut is none.
+COUNTRY_LENGTH = 8
 
 # Names that are their own small form are looked up twice as fast.
 COUNTRY = istr("CF-IPCountry")
@@ -211,19 +218,16 @@ class RedirectService:
         return 302, self._answers.found(entry.location, request_id, now, close=close)
 
     def _capture(self, request: web.BaseRequest, code: str, request_id: str, now: float, referrer: str) -> None:
-        """Take a click."""
+        """Take a click; of headers, no more than is looked at: they wait in memory."""
         headers = request.headers
+        agent = headers.get(hdrs.USER_AGENT, "")
+        forwarded_for = ",".join(headers.getall(hdrs.X_FORWARDED_FOR, ()))
+        country = headers.get(COUNTRY, "")
+        if len(agent) + len(referrer) + len(forwarded_for) + len(country) > SHORT_HEADERS:
+            agent, referrer, country = agent[:USER_AGENT_LENGTH], referrer[:REFERRER_LENGTH], country[:COUNTRY_LENGTH]
+            forwarded_for = last_hops(forwarded_for)
         self._clicks.capture(
-            RawClick(
-                code,
-                now,
-                request_id,
-                referrer,
-                headers.get(hdrs.USER_AGENT, ""),
-                request.remote or "",
-                ",".join(headers.getall(hdrs.X_FORWARDED_FOR, ())),
-                headers.get(COUNTRY, ""),
-            )
+            RawClick(code, now, request_id, referrer, agent, request.remote or "", forwarded_for, country)
         )
 
     async def _answer_from_stores(self, request: web.BaseRequest, code: str, request_id: str) -> Reply:
