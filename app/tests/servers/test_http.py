@@ -146,7 +146,7 @@ def bearer(owner: Client) -> bytes:
 POST = b"POST /api/v1/links HTTP/1.1\r\n" + HOST + b"Content-Type: application/json\r\n"
 
 
-async def test_what_reaches_no_operation_has_the_form_of_all_errors(owner: Client) -> None:
+async def test_what_reaches_no_operation_has_the_form_of_all_errors(owner: Client, bearer: bytes) -> None:
     for request, status in (
         (b"GET / HTTP/1.1\r\n" + HOST + b"\r\n", 404),
         (b"GET //api/v1/links HTTP/1.1\r\n" + HOST + b"\r\n", 404),
@@ -156,6 +156,14 @@ async def test_what_reaches_no_operation_has_the_form_of_all_errors(owner: Clien
         (b"TRACE /api/v1/links HTTP/1.1\r\n" + HOST + b"\r\n", 405),
         (b"GET /api/v1/links HTTP/1.1\r\n" + HOST + b"Expect: the-unexpected\r\n\r\n", 417),
         (b"hello\r\n\r\n", 400),
+        # No code has these; PostgreSQL does not even take a NUL.
+        (b"GET /api/v1/links/a%00b HTTP/1.1\r\n" + HOST + bearer + b"\r\n", 404),
+        (b"GET /api/v1/links/a%00b/stats HTTP/1.1\r\n" + HOST + bearer + b"\r\n", 404),
+        (b"DELETE /api/v1/links/a%00b HTTP/1.1\r\n" + HOST + bearer + b"\r\n", 404),
+        (
+            POST.replace(b"POST /api/v1/links", b"PATCH /api/v1/links/a%00b") + bearer + b"Content-Length: 2\r\n\r\n{}",
+            404,
+        ),
     ):
         answer = await talk(owner.url, request)
         assert status_of(answer) == status, request
