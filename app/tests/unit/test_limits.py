@@ -75,8 +75,8 @@ def test_buckets_here_are_bounded_and_the_one_not_used_goes_first() -> None:
     assert not buckets.take(once, "a", 2.0).allowed
     assert buckets.take(once, "c", 3.0).allowed
     assert len(buckets) == 2
-    assert not buckets.take(once, "b", 4.0).allowed
-    assert buckets.take(once, "a", 4.0).allowed, "it was forgotten"
+    assert not buckets.take(once, "a", 4.0).allowed, "it was asked for, although in vain"
+    assert buckets.take(once, "b", 4.0).allowed, "it was forgotten"
 
 
 def test_what_answers_say() -> None:
