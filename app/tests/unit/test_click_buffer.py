@@ -365,6 +365,19 @@ async def test_trouble_that_nobody_foresaw_ends_no_sending(
     assert caplog.text.count("failed unforeseen") == 1
 
 
+async def test_the_last_flush_goes_to_the_disk_whatever_is_wrong_with_redis(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail() -> None:
+        raise KeyError("nobody knows")
+
+    buffer = make_buffer(FakeRedis(), Spool(tmp_path, MIB))
+    monkeypatch.setattr(buffer, "send", fail)
+    buffer.capture(click())
+    await buffer.flush(5.0)
+    assert (buffer.waiting(), len(files(tmp_path))) == (0, 1)
+
+
 async def test_a_disk_that_takes_nothing_is_known_before_an_outage(tmp_path: Path) -> None:
     buffer = make_buffer(FakeRedis(), Spool(tmp_path / "missing", MIB))
     sending = asyncio.create_task(buffer.run())

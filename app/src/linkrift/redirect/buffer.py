@@ -21,7 +21,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from redis.asyncio import Redis
 
-from linkrift import metrics
+from linkrift import metrics, tasks
 from linkrift.clicks import EVENTS_PER_ENTRY, USER_AGENT_LENGTH, common_part, entry, event
 from linkrift.redirect.merged import MergedClicks, Run, decode_runs, encode_runs
 from linkrift.redirect.spool import SEGMENT_CLICKS, Adopted, Kind, Record, Spool
@@ -134,8 +134,15 @@ class ClickBuffer:
 
     async def run(self) -> None:
         """Send clicks until cancelled."""
-        if self._spool is not None:
-            await self._in_thread(self._spool.probe)
+        # Not waited for: a disk that hangs is no reason not to send.
+        probe = None if self._spool is None else asyncio.create_task(self._in_thread(self._spool.probe))
+        try:
+            await self._send_for_ever()
+        finally:
+            if probe is not None:
+                await tasks.end([probe])
+
+    async def _send_for_ever(self) -> None:
         pause = FLUSH_SECONDS
         failing = False
         while True:
@@ -234,6 +241,9 @@ class ClickBuffer:
         try:
             await asyncio.wait_for(work, max(0.01, until - time.monotonic()))
         except (*REDIS_ERRORS, asyncio.TimeoutError):
+            return False
+        except Exception:
+            LOG.exception("clicks cannot be brought out of memory")
             return False
         return not self.waiting()
 
