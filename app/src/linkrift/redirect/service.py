@@ -119,7 +119,11 @@ class RedirectService:
     def _make_guarded(self, settings: RedirectSettings) -> GuardedLinks:
         attempts = Attempts(self._redis, settings.pass_keys[0])
         return GuardedLinks(
-            clicks_left=ClicksLeft(self._database, timeout=settings.read_timeout),
+            clicks_left=ClicksLeft(
+                self._database,
+                timeout=settings.read_timeout,
+                at_once=max(1, settings.database.max_connections // 3),
+            ),
             passwords=Passwords(self._database, attempts, self._password_checker, timeout=settings.read_timeout),
             passes=Passes(settings.pass_keys),
             networks=self._networks,
