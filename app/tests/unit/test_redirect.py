@@ -21,7 +21,7 @@ from linkrift.redirect.service import RedirectService
 from linkrift.redirect.settings import read_settings
 from linkrift.redirect.tally import Tally
 from linkrift.release import Release
-from linkrift.visitors import VisitorNetworks, last_hops, referrer_host
+from linkrift.visitors import Address, VisitorNetworks, last_hops, referrer_host
 
 TRUSTED = (ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("fd00::/8"))
 
@@ -71,6 +71,20 @@ def test_the_end_of_the_hops_tells_the_same(length: int) -> None:
     assert hops.endswith(cut)
     assert cut == hops or cut.startswith("10.9.9.9,")
     assert last_hops("x" * 600) == ""
+
+
+def test_what_is_remembered_of_networks_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    networks = VisitorNetworks(TRUSTED)
+    seen: list[str] = []
+    find = networks.address
+
+    def note(peer: str, hops: str) -> Address | None:
+        seen.append(hops)
+        return find(peer, hops)
+
+    monkeypatch.setattr(networks, "address", note)
+    assert networks.of("10.1.2.3", "x," * 4000 + "203.0.113.9") == "203.0.113.0"
+    assert len(seen[0]) <= 512
 
 
 async def test_of_long_headers_a_click_keeps_no_more_than_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
