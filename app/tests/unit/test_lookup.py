@@ -20,7 +20,7 @@ from linkrift.postgres import DatabaseAwayError
 from linkrift.redirect import feed as feed_module
 from linkrift.redirect import lookup as lookup_module
 from linkrift.redirect import warm_up
-from linkrift.redirect.cache import Entry, MemoryCache
+from linkrift.redirect.cache import Entry, MemoryCache, TargetError
 from linkrift.redirect.feed import Feed
 from linkrift.redirect.lookup import Lookup, LookupUnavailableError
 
@@ -537,3 +537,31 @@ async def test_a_start_does_not_wait_for_stores_that_hang(
     assert await warm_up.warm_up(redis, cache, lookup, 10) == 0
     assert "no time left" in caplog.text
     assert "away" in caplog.text
+
+
+@pytest.mark.parametrize("target", ["https://x/\u00fc", "https://x/\r\nSet-Cookie: a=b", ""])
+async def test_a_target_that_fits_into_no_header_harms_no_other_link(
+    target: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    database = FakeDatabase(row(target, 2))
+    database.many = [{"short_code": "aaa", **row(target)}, {"short_code": "bbb", **row("https://y")}]
+    lookup, cache, redis = make_lookup(database)
+    redis.get = listed("aaa", "bbb")
+    assert await warm_up.warm_up(redis, cache, lookup, 4) == 2
+    assert list(cache.links) == ["bbb"]
+    assert "cannot be followed" in caplog.text
+    redis.get = AsyncMock(return_value=None)
+    with pytest.raises(LookupUnavailableError, match="no header"):
+        await lookup.find("aaa")
+    used = cache.used_bytes()
+    with pytest.raises(TargetError):
+        cache.store("bbb", LinkState(target, 2), time.monotonic())
+    assert cache.used_bytes() == used
+    await lookup.close()
+
+
+async def test_whatever_goes_wrong_with_warming_up_a_process_starts(caplog: pytest.LogCaptureFixture) -> None:
+    lookup, cache, redis = make_lookup(FakeDatabase())
+    redis.get = AsyncMock(side_effect=KeyError("unforeseen"))
+    assert await warm_up.warm_up(redis, cache, lookup, 4) == 0
+    assert "unforeseen" in caplog.text

@@ -15,7 +15,7 @@ from redis.asyncio import Redis
 from linkrift import metrics, tasks
 from linkrift.links import ROW_COLUMNS, LinkState
 from linkrift.postgres import Database, DatabaseAwayError
-from linkrift.redirect.cache import Entry, MemoryCache
+from linkrift.redirect.cache import Entry, MemoryCache, TargetError
 from linkrift.redirect.changes import KEEP_SECONDS, Changes
 from linkrift.redis_client import REDIS_ERRORS, NotAskedError, link_key
 
@@ -121,8 +121,14 @@ class Lookup:
         now = time.monotonic()
         current = {code: state for code, state in found.items() if state.version >= self._changes.at_least(code)}
         for code, state in current.items():
-            self._cache.store(code, state, now)
+            self._keep(code, state, now)
         return len(current)
+
+    def _keep(self, code: str, state: LinkState, now: float) -> None:
+        try:
+            self._cache.store(code, state, now)
+        except TargetError as error:
+            LOG.error("a link cannot be followed: %s", error, extra={"code": code})
 
     def changed(self, code: str, version: int) -> None:
         """A link has a version by now: what we have, and what is on its way to us, may be older."""
@@ -183,10 +189,13 @@ class Lookup:
     async def _fly(self, code: str, flight: _Flight) -> Entry | None:
         state = await self._load(code)
         now = time.monotonic()
-        if flight.changed:
-            # What we found may be what was there before the change: good for the visitors who asked before it.
-            return None if state is None else Entry(state, now)
-        return self._cache.store(code, state, now)
+        try:
+            if flight.changed:
+                # What we found may be what was there before the change: good for the visitors who asked before it.
+                return None if state is None else Entry(state, now)
+            return self._cache.store(code, state, now)
+        except TargetError as error:
+            raise LookupUnavailableError(str(error)) from error
 
     async def _load(self, code: str) -> LinkState | None:
         least = self._changes.at_least(code)
