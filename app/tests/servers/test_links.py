@@ -377,12 +377,18 @@ async def test_a_preview_shows_where_a_link_leads_and_is_no_click(shop: Shop) ->
 async def test_whoever_asks_for_unknown_codes_is_slowed_down_and_known_links_still_answer(shop: Shop) -> None:
     code, secret, later = await shop.make(), await shop.make(password=SECRET), await shop.make(active_from=at(3600))
     visitor = from_address("203.0.113.11")
+    unasked = await shop.make()
+    for known in (code, secret, later):
+        await shop.visit(known, X_Forwarded_For="203.0.113.13")
     statuses = [(await shop.visit(f"unknown{number}", **visitor)).status for number in range(25)]
     assert statuses == [404] * 20 + [429] * 5
     refused = await shop.visit("unknown", **visitor)
     assert 0 < int(refused.headers["Retry-After"]) <= 60
     assert (await shop.visit(code, **visitor)).status == 302
     assert (await shop.visit(secret, **visitor)).status == 200
+    # What is in memory, that is: to tell more the stores would have to be asked.
+    assert (await shop.visit(unasked, **visitor)).status == 429
+    assert (await shop.visit(unasked, X_Forwarded_For="203.0.113.13")).status == 302
     # One that is to look as if it were not there does so here, too.
     assert (await shop.visit(later, **visitor)).status == 429
     assert (await shop.visit("unknown", X_Forwarded_For="203.0.113.12")).status == 404

@@ -138,7 +138,9 @@ def address(text: str) -> enumeration.Address:
 def test_unknown_codes_are_limited_by_address() -> None:
     unknown = UnknownCodes(3)
     somebody = address("203.0.113.1")
+    assert unknown.wait(somebody, 0.0) == 0
     assert [unknown.note(somebody, 0.0) for _ in range(5)] == [0, 0, 0, 20, 20]
+    assert (unknown.wait(somebody, 0.0), unknown.wait(somebody, 20.5)) == (20, 0)
     assert unknown.note(address("203.0.113.2"), 0.0) == 0
     # A third of the minute is one more code, and what was refused does not count.
     assert [unknown.note(somebody, 20.5) for _ in range(2)] == [0, 20]

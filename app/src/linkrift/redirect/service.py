@@ -25,7 +25,7 @@ from linkrift.redirect.attempts import Attempts
 from linkrift.redirect.buffer import ClickBuffer, RawClick
 from linkrift.redirect.cache import Entry
 from linkrift.redirect.clicks_left import ClicksLeft
-from linkrift.redirect.enumeration import UnknownCodes
+from linkrift.redirect.enumeration import Address, UnknownCodes
 from linkrift.redirect.fixed import FIXED
 from linkrift.redirect.guarded import GuardedLinks, refuse_method
 from linkrift.redirect.hosts import Hosts, is_own_address
@@ -258,6 +258,11 @@ class RedirectService:
         self, visit: Visit, code: str, answer: Callable[[Visit, Entry], Awaitable[Reply]]
     ) -> Reply:
         """Answer with a link that has to be looked up first, or that there is none."""
+        if code not in self._cache.links and is_code(code):
+            # Whoever tries out codes learns nothing more, and costs no store anything.
+            wait = self._unknown_codes.wait(self._counted_address(visit), time.monotonic())
+            if wait:
+                return _slow_down(visit, wait)
         try:
             entry = await self._find(code)
         except LookupUnavailableError as error:
@@ -311,14 +316,15 @@ class RedirectService:
 
     def _not_there(self, visit: Visit) -> Reply:
         """There is no such link; whoever asks for one such after another is told to slow down."""
+        wait = self._unknown_codes.note(self._counted_address(visit), time.monotonic())
+        return _slow_down(visit, wait) if wait else visit.not_there()
+
+    def _counted_address(self, visit: Visit) -> Address | None:
+        """Return whose unknown codes are counted; None: nobody's."""
         address = self._networks.address(*_from(visit.request))
         # A rollout's gates ask from the machine itself, and for codes that nobody has.
         own = address is not None and is_own_address(str(address), visit.request)
-        wait = 0 if own else self._unknown_codes.note(address, time.monotonic())
-        if not wait:
-            return visit.not_there()
-        text = "You asked for too many short links that do not exist."
-        return visit.text("429 Too Many Requests", text, {"Retry-After": str(wait)})
+        return None if own else address
 
     def _visit(self, request: web.BaseRequest, code: str, request_id: str) -> Visit:
         # A body that is not read must not be taken for the next request.
@@ -344,6 +350,11 @@ class RedirectService:
         while True:
             await asyncio.sleep(TALLY_SECONDS)
             self.refresh_metrics()
+
+
+def _slow_down(visit: Visit, wait: int) -> Reply:
+    text = "You asked for too many short links that do not exist."
+    return visit.text("429 Too Many Requests", text, {"Retry-After": str(wait)})
 
 
 def _from(request: web.BaseRequest) -> tuple[str, str]:
