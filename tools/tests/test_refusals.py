@@ -140,7 +140,8 @@ EMERGENCY = ROOT / "playbooks/emergency_rollback.yml"
 PLAYED = [
     {
         "ansible.builtin.debug": {
-            "msg": "SAID {{ ansible_play_hosts_all | sort | join(',') }} without {{ rollout_away | join(',') }}."
+            "msg": "SAID {{ ansible_play_hosts_all | sort | join(',') }} without {{ rollout_away | join(',') }}:"
+            " {{ rollout_services | join(',') }}."
         },
         "run_once": True,
     }
@@ -158,10 +159,12 @@ def test_what_is_down_is_left_out(site: Site, silent: int) -> None:
     site.hosts["app3"] = {**DOWN, "ansible_ssh_executable": "/nowhere"}
     # It is hung: it takes connections, and says nothing.
     site.balancers["lb1"] = {**DOWN, "ansible_port": silent}
+    # Nobody of the workers is left: no visitor minds.
+    site.groups["worker_hosts"] = ["app2"]
     site.options = ["-e", "reach=1", "-e", "without=app3"]
     status, output = site.run_playbook(EMERGENCY)
     assert status == 0, output
-    assert "SAID app1,lb2 without app2,lb1." in output
+    assert "SAID app1,lb2 without app2,lb1: api,redirect." in output
     assert "ok: [app3]" not in output
     asked = (site.root / "asked").read_text()
     assert "ConnectTimeout=1 " in asked
@@ -176,19 +179,17 @@ def test_where_all_are_down_the_role_says_so(site: Site) -> None:
     site.balancers = dict.fromkeys(site.balancers, DOWN)
     status, output = site.run_playbook(EMERGENCY)
     assert status == 0, output
-    assert "SAID app1,app2,lb1,lb2 without app1,app2,lb1,lb2." in output
+    assert "SAID app1,app2,lb1,lb2 without app1,app2,lb1,lb2: api,redirect,worker." in output
 
 
 def test_a_service_without_a_host_is_refused(site: Site, channel: Channel) -> None:
     site.hosts["app2"] = DOWN
-    site.groups["worker_hosts"] = ["app2"]
+    site.groups["redirect_hosts"] = site.groups["worker_hosts"] = ["app2"]
     status, output = site.run_playbook(EMERGENCY)
     assert status == 2, output
-    words = (
-        "No host of worker can be reached: bring one back, or go on with the others, such as -e services=api,redirect"
-    )
+    words = "No host of redirect can be reached: bring one back, or go on with the others, such as -e services=api"
     assert words in output
     [message] = channel.got
     assert message["text"].startswith(f"emergency was refused, and nothing was begun: Nothing was begun. {words}")
     fields = {field["title"]: field["value"] for field in message["attachments"][0]["fields"]}
-    assert fields["Left out"] == "app2, which cannot be reached"
+    assert fields["Left out"] == "app2, which cannot be reached; worker, of which no host takes part"

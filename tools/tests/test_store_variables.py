@@ -39,7 +39,7 @@ def test_our_own_stores() -> None:
     assert (api["LINKRIFT_CLICKHOUSE_PORT"], api["LINKRIFT_CLICKHOUSE_SECURE"]) == (9000, False)
     assert api["LINKRIFT_CLICKHOUSE_USER"] == "linkrift_api"
     assert api["LINKRIFT_AUDIT_LOG"] == "/var/log/linkrift/audit.log"
-    assert api["LINKRIFT_OWN_HOSTS"] == "go.example.com,api.example.com,example.com,www.example.com"
+    assert api["LINKRIFT_OWN_HOSTS"] == "go.example.com,api.example.com"
     redirect = environment("redirect")
     assert "LINKRIFT_AUDIT_LOG" not in redirect
     assert redirect["LINKRIFT_PUBLIC_HOSTS"] == "go.example.com"
@@ -50,8 +50,8 @@ def test_our_own_stores() -> None:
 def test_names_that_visitors_use() -> None:
     hosts = [{"name": "go.example.com", "service": "redirect"}, {"name": "s.example.net", "service": "redirect"}]
     assert environment("redirect", haproxy_hosts=hosts)["LINKRIFT_PUBLIC_HOSTS"] == "go.example.com,s.example.net"
-    own = "go.example.com,s.example.net,example.com,www.example.com"
-    assert environment("api", haproxy_hosts=hosts)["LINKRIFT_OWN_HOSTS"] == own
+    # Not example.com: what no balancer serves is somebody's web site, to which a link may lead.
+    assert environment("api", haproxy_hosts=hosts)["LINKRIFT_OWN_HOSTS"] == "go.example.com,s.example.net"
     assert environment("worker")["LINKRIFT_CLICKHOUSE_USER"] == "linkrift_worker"
 
 

@@ -92,7 +92,8 @@ class Breaker:
             self._note_failure(error)
             raise
         except Exception:
-            self._note_answer()  # of a kind: the trouble is the call's
+            if ticket in self._waiting:
+                self._note_answer()  # of a kind: the trouble is the call's
             raise
         else:
             self._note_answer()

@@ -11,12 +11,14 @@ from typing import Any
 
 from clickhouse_driver import Client
 from clickhouse_driver.errors import Error as DriverError
-from clickhouse_driver.errors import ServerException
+from clickhouse_driver.errors import ErrorCodes, ServerException
 
 from linkrift import metrics
 from linkrift.settings import ClickHouseSettings
 
 Row = tuple[Any, ...]
+
+_TOO_LARGE = (ErrorCodes.TIMEOUT_EXCEEDED, ErrorCodes.TOO_SLOW, ErrorCodes.MEMORY_LIMIT_EXCEEDED)
 
 # The driver logs every failed connection with a traceback; we say it once, in one line.
 logging.getLogger("clickhouse_driver").setLevel(logging.CRITICAL)
@@ -30,6 +32,11 @@ class ClickHouseAwayError(Exception):
     """
 
     code: int | None = None
+
+    @property
+    def too_large(self) -> bool:
+        """Whether it was more than the server has memory or time for: less of it may do."""
+        return self.code in _TOO_LARGE
 
     @classmethod
     def of(cls, error: BaseException) -> ClickHouseAwayError:

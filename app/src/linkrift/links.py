@@ -78,8 +78,7 @@ class LinkState:
         if self.expires_at != FOREVER:
             document["expires_at"] = self.expires_at
         told = {name: value for name in Rules.__slots__ if (value := getattr(rules, name)) != getattr(PLAIN, name)}
-        if told or self.gone:
-            document["rules"] = {**told, **({"gone": True} if self.gone else {})}
+        document["rules"] = {**told, **({"gone": True} if self.gone else {})}
         return json.dumps(document, separators=(",", ":"))
 
     @classmethod
@@ -87,8 +86,8 @@ class LinkState:
         """Read what `encode` wrote; fields that a newer release added are left alone.
 
         Returns:
-            The state; None where an older release wrote that the link is gone: for it a guarded link is, too, so only
-            PostgreSQL can tell.
+            The state; None where a release wrote it that knows no rules: the link may have some, which only PostgreSQL
+            can tell.
 
         Raises:
             ValueError: it is something else.
@@ -97,11 +96,11 @@ class LinkState:
         if not isinstance(document, dict) or not isinstance(document.get("target"), str):
             raise ValueError("not a link")
         rules = document.get("rules")
-        if rules is None and document.get("gone", False):
+        if rules is None:
             return None
-        if not isinstance(rules, dict | None):
+        if not isinstance(rules, dict):
             raise ValueError("not a link's rules")
-        known = rules or {}
+        known = rules
         return cls(
             target=document["target"],
             version=int(document["version"]) if "version" in document else 0,

@@ -94,6 +94,11 @@ CLICKS_SPOOLED = Counter("linkrift_clicks_spooled", "Clicks written to disk beca
 CLICK_SPOOL_BYTES = Gauge(
     "linkrift_click_spool_bytes", "Bytes of clicks on disk that Redis did not take yet.", multiprocess_mode="max"
 )
+CLICK_SPOOL_FAILING = Gauge(
+    "linkrift_click_spool_failing",
+    "Whether the disk took no clicks when it was tried last: 1 it did not.",
+    multiprocess_mode="livemax",
+)
 CLICK_BUFFER = Gauge("linkrift_click_buffer", "Clicks waiting to be sent to Redis.", multiprocess_mode="livesum")
 QUEUE_LENGTH = Gauge("job_queue_length", "Entries in a queue.", ["queue"], multiprocess_mode="max")
 CLICK_LAG = Gauge(

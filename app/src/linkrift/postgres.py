@@ -13,7 +13,7 @@ import asyncpg
 
 from linkrift import metrics
 from linkrift.breaker import Breaker, BreakerOpenError
-from linkrift.postgres_pool import Pool
+from linkrift.postgres_pool import Pool, PoolBusyError
 from linkrift.settings import DatabaseSettings
 
 LOG = logging.getLogger(__name__)
@@ -36,8 +36,9 @@ _UNUSABLE = (
     asyncpg.InvalidAuthorizationSpecificationError,  # a password that does not match, too
 )
 _UNFINISHED = (OSError, asyncio.TimeoutError, asyncpg.InterfaceError, asyncpg.InternalClientError)
-# It answers, and reads go on.
-_AWAY = (*_UNUSABLE, asyncpg.ReadOnlySQLTransactionError)
+# It answers, and reads go on. A standby says the second when it is asked for a transaction that writes.
+_READ_ONLY = (asyncpg.ReadOnlySQLTransactionError, asyncpg.FeatureNotSupportedError)
+_AWAY = (*_UNUSABLE, *_READ_ONLY)
 
 
 class DatabaseAwayError(Exception):
@@ -113,11 +114,11 @@ class Database:
                 async with self._lend() as connection:
                     asked()
                     yield connection
-        except BreakerOpenError as error:
+        except (BreakerOpenError, PoolBusyError) as error:
             raise DatabaseAwayError(str(error)) from error
         except _AWAY as error:
             self._errors.inc()
-            if self._pool is not None and isinstance(error, asyncpg.ReadOnlySQLTransactionError):
+            if self._pool is not None and isinstance(error, _READ_ONLY):
                 # A server that was taken over from stays with us as long as we hold on to it.
                 self._pool.expire()
             raise DatabaseAwayError(f"{type(error).__name__}: {error}".rstrip(": ")) from error

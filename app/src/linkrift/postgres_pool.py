@@ -23,6 +23,10 @@ CLOSE_SECONDS = 2.0
 _RANDOM = random.SystemRandom()
 
 
+class PoolBusyError(Exception):
+    """All connections are in use. That says nothing of the server."""
+
+
 class _Held:
     """A connection, until when it may live, and since when it is idle."""
 
@@ -68,7 +72,8 @@ class Pool:
             timeout: seconds this may take.
 
         Raises:
-            asyncio.TimeoutError: none was free in time, or the server did not answer.
+            PoolBusyError: none was free in time.
+            asyncio.TimeoutError: the server did not answer.
             asyncpg.TooManyConnectionsError: the server has no room, and we have no connection.
             asyncpg.InterfaceError: the pool is closed.
             OSError, asyncpg.PostgresError: what connecting ended with.
@@ -207,7 +212,7 @@ class Pool:
 
 def _give_up(waiter: asyncio.Future[_Held | None]) -> None:
     if not waiter.done():
-        waiter.set_exception(asyncio.TimeoutError())
+        waiter.set_exception(PoolBusyError("all connections are in use"))
 
 
 async def _close(connection: asyncpg.Connection) -> None:

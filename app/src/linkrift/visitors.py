@@ -11,6 +11,8 @@ from linkrift.environment import Network
 
 IPV4_PREFIX = 24
 IPV6_PREFIX = 48
+# Of X-Forwarded-For, the end is looked at: some dozens of hops.
+FORWARDED_FOR_LENGTH = 512
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -30,7 +32,7 @@ class VisitorNetworks:
         """
         self._trusted = trusted
         self._masks = {4: _mask(ipv4_prefix, 32), 6: _mask(ipv6_prefix, 128)}
-        self.of = lru_cache(maxsize=8192)(self._of)
+        self._network_of = lru_cache(maxsize=8192)(self._find_network)
         # Proxies are few, and asked about for each click.
         self._proxy = lru_cache(maxsize=1024)(self._find_proxy)
 
@@ -53,6 +55,11 @@ class VisitorNetworks:
             address, trusted = next_address, self._is_trusted(next_address)
         return address
 
+    def of(self, peer: str, forwarded_for: str) -> str:
+        """Return the network that a request came from, or an empty text when that cannot be told."""
+        # What is remembered must not be as long as a visitor likes.
+        return self._network_of(peer, last_hops(forwarded_for))
+
     def network(self, address: Address) -> str:
         """Return the network of an address: that much of it is kept."""
         return str(type(address)(int(address) & self._masks[address.version]))
@@ -68,13 +75,19 @@ class VisitorNetworks:
     def _is_trusted(self, address: Address) -> bool:
         return any(address in network for network in self._trusted)
 
-    def _of(self, peer: str, forwarded_for: str) -> str:
-        """Return the network that a request came from, or an empty text when that cannot be told."""
+    def _find_network(self, peer: str, forwarded_for: str) -> str:
         address = self.address(peer, forwarded_for)
         return "" if address is None else self.network(address)
 
 
-@lru_cache(maxsize=8192)
+def last_hops(forwarded_for: str) -> str:
+    """Return the end of an X-Forwarded-For that is longer than any that is believed; hops are whole."""
+    if len(forwarded_for) <= FORWARDED_FOR_LENGTH:
+        return forwarded_for
+    return forwarded_for[-FORWARDED_FOR_LENGTH:].partition(",")[2]
+
+
+@lru_cache(maxsize=2048)
 def referrer_host(referrer: str) -> str:
     """Return the host of a Referer header, in lower case, or an empty text."""
     try:

@@ -93,7 +93,7 @@ async def test_more_passwords_than_can_be_checked(anybody: Client, monkeypatch: 
         return bool(passwords._free == 0)
 
     await eventually(full, "three wait")
-    assert await login(4) == (503, "1")
+    assert await login(4) == (429, "1")
     go_on.set()
     assert await asyncio.gather(*waiting) == [(401, None)] * 3
     assert passwords._free == 3

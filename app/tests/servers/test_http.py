@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import logging
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -145,7 +146,7 @@ def bearer(owner: Client) -> bytes:
 POST = b"POST /api/v1/links HTTP/1.1\r\n" + HOST + b"Content-Type: application/json\r\n"
 
 
-async def test_what_reaches_no_operation_has_the_form_of_all_errors(owner: Client) -> None:
+async def test_what_reaches_no_operation_has_the_form_of_all_errors(owner: Client, bearer: bytes) -> None:
     for request, status in (
         (b"GET / HTTP/1.1\r\n" + HOST + b"\r\n", 404),
         (b"GET //api/v1/links HTTP/1.1\r\n" + HOST + b"\r\n", 404),
@@ -155,6 +156,14 @@ async def test_what_reaches_no_operation_has_the_form_of_all_errors(owner: Clien
         (b"TRACE /api/v1/links HTTP/1.1\r\n" + HOST + b"\r\n", 405),
         (b"GET /api/v1/links HTTP/1.1\r\n" + HOST + b"Expect: the-unexpected\r\n\r\n", 417),
         (b"hello\r\n\r\n", 400),
+        # No code has these; PostgreSQL does not even take a NUL.
+        (b"GET /api/v1/links/a%00b HTTP/1.1\r\n" + HOST + bearer + b"\r\n", 404),
+        (b"GET /api/v1/links/a%00b/stats HTTP/1.1\r\n" + HOST + bearer + b"\r\n", 404),
+        (b"DELETE /api/v1/links/a%00b HTTP/1.1\r\n" + HOST + bearer + b"\r\n", 404),
+        (
+            POST.replace(b"POST /api/v1/links", b"PATCH /api/v1/links/a%00b") + bearer + b"Content-Length: 2\r\n\r\n{}",
+            404,
+        ),
     ):
         answer = await talk(owner.url, request)
         assert status_of(answer) == status, request
@@ -194,11 +203,34 @@ async def test_a_small_body_that_would_be_a_large_one(owner: Client, bearer: byt
     assert b"Accept-Encoding: identity" in answer
 
 
-async def test_a_body_that_never_comes(owner: Client, bearer: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_body_that_never_comes(
+    owner: Client, bearer: bytes, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setattr("linkrift.api.requests.BODY_SECONDS", 0.1)
     answer = await talk(owner.url, POST + bearer + b'Content-Length: 100\r\n\r\n{"url"', to_the_end=True)
     assert (status_of(answer), document_of(answer)["status"]) == (408, 408)
     assert b"Connection: close" in answer
+    # Who hangs up in the middle of one leaves no error behind.
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr("linkrift.api.requests.BODY_SECONDS", 10.0)
+
+    service: Any = owner.running.service
+
+    async def begun() -> bool:
+        return bool(service.activity.unanswered == 1)
+
+    async def answered() -> bool:
+        return bool(service.activity.unanswered == 0)
+
+    for half in (b'Content-Length: 100\r\n\r\n{"url"', b"Transfer-Encoding: chunked\r\n\r\n5\r\nab"):
+        _, writer = await asyncio.open_connection("127.0.0.1", int(owner.url.rpartition(":")[2]))
+        writer.write(POST + bearer + half)
+        await eventually(begun, "it is being read")
+        writer.close()
+        await eventually(answered, "somebody has hung up")
+    statuses = [record.__dict__["status"] for record in caplog.records if record.message == "request"]
+    assert statuses == [400, 400]
+    assert [record.message for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
 async def test_authorization_twice_is_none(owner: Client, bearer: bytes) -> None:

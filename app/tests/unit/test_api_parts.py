@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import uuid
 from datetime import datetime, timedelta, timezone
+from unittest.mock import Mock
 
+import asyncpg
 import pytest
 from argon2 import PasswordHasher
 from hypothesis import given
@@ -14,10 +17,12 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from linkrift.api import cursors
+from linkrift.api.idempotency import Idempotency
 from linkrift.api.models import Credentials, LinkChange, NewLink
 from linkrift.api.passwords import Passwords
 from linkrift.api.requests import field_errors
 from linkrift.api.tokens import TokenError, Tokens
+from linkrift.postgres import DatabaseAwayError
 
 SECRET = "made-up-secret-for-tests-0123456789"
 OLD = "an-older-secret-for-tests-0123456789"
@@ -27,6 +32,22 @@ USER = uuid.UUID(int=7)
 def test_a_token_names_its_user() -> None:
     tokens = Tokens(SECRET, (), 60.0)
     assert tokens.verify(tokens.issue(USER)) == USER
+
+
+async def test_old_idempotency_keys_are_deleted_later_when_the_database_minds(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    outcomes = [asyncpg.DeadlockDetectedError("deadlock"), DatabaseAwayError("away"), asyncio.CancelledError()]
+
+    async def clean(_: Idempotency) -> int:
+        raise outcomes.pop(0)
+
+    monkeypatch.setattr(Idempotency, "clean", clean)
+    monkeypatch.setattr("linkrift.api.idempotency.CLEAN_SECONDS", 0.0)
+    database = Mock()
+    with pytest.raises(asyncio.CancelledError):
+        await Idempotency(database, database).run()
+    assert [record.levelname for record in caplog.records] == ["WARNING", "WARNING"]
 
 
 def test_keys_overlap_during_a_rotation() -> None:

@@ -62,13 +62,13 @@ class FakeRedis:
     def pipeline(self, *, transaction: bool) -> FakePipeline:
         return FakePipeline(self)
 
-    async def set(self, key: str, value: str, *, ex: int, nx: bool) -> None:
+    async def set(self, key: str, value: str | bytes, *, ex: int, nx: bool) -> None:
         if self.away:
             raise RedisConnectionError("away")
         if self.forbids:
             raise NoPermissionError("no")
         if key not in self.values:
-            self.values[key], self.lifetimes[key] = value.encode(), ex
+            self.values[key], self.lifetimes[key] = value if isinstance(value, bytes) else value.encode(), ex
 
     async def get(self, key: str) -> bytes | None:
         return self.values.get(key)
@@ -184,6 +184,24 @@ async def test_visitors_are_told_apart_for_a_day_and_no_longer() -> None:
     assert salts[0].salt(day) is None, "an old salt is forgotten, whether there is a new one or not"
 
 
+async def test_a_salt_that_redis_gave_up_comes_back_and_what_redis_has_counts(caplog: pytest.LogCaptureFixture) -> None:
+    redis = FakeRedis()
+    first, second = VisitorSalts(redis), VisitorSalts(redis)  # type: ignore[arg-type] # a stand-in
+    day = int(MOMENT) // DAY_SECONDS
+    await first.refresh(MOMENT)
+    salt = first.salt(day)
+    redis.values.clear()
+    await first.refresh(MOMENT)
+    await second.refresh(MOMENT)
+    assert second.salt(day) == first.salt(day) == salt, "no host has another one"
+    redis.values = dict.fromkeys(redis.values, b"another")
+    await first.refresh(MOMENT)
+    assert first.salt(day) == b"another"
+    redis.away = True
+    assert await first.refresh(MOMENT) == 0
+    assert "told apart" not in caplog.text
+
+
 async def test_the_next_days_salt_is_there_before_midnight(caplog: pytest.LogCaptureFixture) -> None:
     redis = FakeRedis()
     redis.forbids = True
@@ -262,12 +280,132 @@ async def test_while_redis_is_away_clicks_are_on_the_disk_and_come_later(
     assert redis.entries == []
     assert files(tmp_path)
     redis.away = False
-    await until(lambda: len(redis.events()) >= 100)
-    assert sorted(event["code"] for event in redis.events()) == sorted(f"code{number}" for number in range(100))
+    await until(lambda: len(set(redis.ids())) >= 100)
+    codes = {event["id"]: event["code"] for event in redis.events()}
+    assert sorted(codes.values()) == sorted(f"code{number}" for number in range(100))
     await until(lambda: not files(tmp_path))
     buffer.refresh_metrics()
     assert dropped() == 0
     sending.cancel()
+
+
+async def test_a_quiet_outage_fills_one_file_and_ends_when_redis_takes_something(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    redis = FakeRedis()
+    redis.away = True
+    buffer = make_buffer(redis, Spool(tmp_path, MIB))
+    sending = asyncio.create_task(buffer.run())
+    for number in range(5):
+        buffer.capture(click(number))
+        await until(lambda: buffer.waiting() == 0)
+        # Rounds in which nothing is in memory.
+        await asyncio.sleep(0.02)
+    assert len(files(tmp_path)) == 1
+    assert "takes clicks again" not in caplog.text
+    redis.away = False
+    await until(lambda: "takes clicks again" in caplog.text)
+    await until(lambda: not files(tmp_path))
+    assert len(set(redis.ids())) == 5
+    sending.cancel()
+
+
+@pytest.mark.parametrize("header", ["user_agent", "referrer", "forwarded_for"])
+@pytest.mark.parametrize("letter", ["a", "\N{GRINNING FACE}"])
+async def test_long_headers_leave_room_for_fewer_clicks(header: str, letter: str) -> None:
+    redis = FakeRedis()
+    redis.away = True
+    buffer = make_buffer(redis, size=100)
+    long: dict[str, Any] = {header: letter * 10_000}
+    for number in range(200):
+        buffer.capture(click(number)._replace(**long))
+        if number == 50:
+            with pytest.raises(RedisConnectionError):
+                await buffer.send()
+    held = sum(len(raw.user_agent + raw.referrer + raw.forwarded_for) for raw in buffer._raw)
+    held += sum(len(record.content) for record in buffer._packed)
+    assert held <= 100 * buffer_module.CLICK_CHARACTERS + 12 * 10_000
+    assert buffer.waiting() == 200, "they count all the same"
+    redis.away = False
+    await buffer.send()
+    assert (len(set(redis.ids())), buffer._characters) == (200, 0)
+
+
+async def test_a_click_that_cannot_be_sent_costs_no_other(
+    dropped: Callable[[], float], caplog: pytest.LogCaptureFixture
+) -> None:
+    redis = FakeRedis()
+    buffer = make_buffer(redis)
+    for number in range(3):
+        buffer.capture(click(number)._replace(clicked_at=float("nan") if number == 1 else MOMENT))
+    await buffer.send()
+    buffer.refresh_metrics()
+    assert ([event["code"] for event in redis.events()], dropped()) == (["code0", "code2"], 1)
+    assert "cannot be made an event" in caplog.text
+
+
+async def test_trouble_that_nobody_foresaw_ends_no_sending(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    redis = FakeRedis()
+    buffer = make_buffer(redis)
+    send = buffer.send
+
+    async def fail() -> None:
+        raise KeyError("nobody knows")
+
+    monkeypatch.setattr(buffer, "send", fail)
+    sending = asyncio.create_task(buffer.run())
+    buffer.capture(click())
+    await until(lambda: "failed unforeseen" in caplog.text)
+    monkeypatch.setattr(buffer, "send", send)
+    await until(lambda: len(redis.ids()) == 1)
+    sending.cancel()
+    assert caplog.text.count("failed unforeseen") == 1
+
+
+async def test_the_last_flush_goes_to_the_disk_whatever_is_wrong_with_redis(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def fail() -> None:
+        raise KeyError("nobody knows")
+
+    buffer = make_buffer(FakeRedis(), Spool(tmp_path, MIB))
+    monkeypatch.setattr(buffer, "send", fail)
+    buffer.capture(click())
+    await buffer.flush(5.0)
+    assert (buffer.waiting(), len(files(tmp_path))) == (0, 1)
+
+
+async def test_a_disk_that_takes_nothing_is_known_before_an_outage(tmp_path: Path) -> None:
+    buffer = make_buffer(FakeRedis(), Spool(tmp_path / "missing", MIB))
+    sending = asyncio.create_task(buffer.run())
+
+    def failing() -> bool:
+        buffer.refresh_metrics()
+        return value_of(metrics.CLICK_SPOOL_FAILING) == 1
+
+    await until(failing)
+    sending.cancel()
+
+
+async def test_many_merged_clicks_go_in_parts_and_let_others_through(tmp_path: Path) -> None:
+    redis = FakeRedis()
+    redis.away = True
+    first = make_buffer(redis, Spool(tmp_path, MIB), size=1)
+    first._merged.add("a", 60_000)
+    first._merged._counts["a", 60_000] = first._merged.clicks = 120_000
+    await first._last_to_disk()
+    first.close()
+    assert len(files(tmp_path)) == 3
+    redis.away = False
+    second = make_buffer(redis, Spool(tmp_path, MIB))
+    second._merged.add("b", 60_000)
+    await second._send_spooled()
+    events = redis.events()
+    assert len(set(redis.ids())) == len(events) == 120_001
+    assert "b" in {event["code"] for event in events[:10_000]}
 
 
 async def test_the_last_flush_leaves_everything_to_another_process(

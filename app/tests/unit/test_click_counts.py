@@ -9,7 +9,9 @@ from contextlib import asynccontextmanager
 from datetime import date
 from typing import Any
 
+import asyncpg
 import pytest
+from clickhouse_driver.errors import ServerException
 
 from linkrift.clickhouse import ClickHouseAwayError
 from linkrift.clicks import Click
@@ -27,6 +29,8 @@ class FakeClickHouse:
         self.events: list[tuple[str, int]] = []
         self.away = False
         self.asked = 0
+        self.most = 1_000_000
+        self.too_large: set[str] = set()
         self.meanwhile: Callable[[], None] = lambda: None
 
     async def execute(self, statement: str, values: dict[str, Any]) -> list[tuple[Any, ...]]:
@@ -35,6 +39,9 @@ class FakeClickHouse:
         self.meanwhile()
         if self.away:
             raise ClickHouseAwayError("away")
+        codes = values.get("codes", ())
+        if len(codes) > self.most or self.too_large & {*codes, "DISTINCT" if "DISTINCT" in statement else ""}:
+            raise ClickHouseAwayError.of(ServerException("memory limit exceeded", 241))
         if "DISTINCT" in statement:
             return [(code,) for code in {code for code, at in self.events if at >= values["since"] * 1000}]
         found = [
@@ -50,11 +57,14 @@ class FakeDatabase:
         self.stored: dict[tuple[str, date], int] = {}
         self.away = False
         self.statements: list[str] = []
+        self.breaks: Exception | None = None
 
     @asynccontextmanager
     async def connection(self, query_type: str) -> AsyncIterator[FakeDatabase]:
         if self.away:
             raise DatabaseAwayError("away")
+        if self.breaks is not None:
+            raise self.breaks
         yield self
 
     @asynccontextmanager
@@ -159,6 +169,50 @@ async def test_it_counts_only_while_it_is_admitted_and_goes_on_after_trouble(cap
     await until(lambda: bool(database.stored))
     running.cancel()
     assert caplog.text.count("not counted") == 1
+
+
+async def test_too_many_at_once_are_counted_by_fewer_and_one_that_is_too_large_alone_holds_nobody_up(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    counts, clickhouse, database = make()
+    codes = [f"code{number}" for number in range(50)]
+    clickhouse.events = [(code, NOVEMBER) for code in codes]
+    clickhouse.most, clickhouse.too_large = 8, {"code7", "DISTINCT"}
+    counts.touch([click(code, NOVEMBER) for code in codes])
+    await counts.count()
+    assert {code for code, _ in database.stored} == set(codes) - {"code7"}
+    assert caplog.text.count("too many clicks") == 1
+    asked = clickhouse.asked
+    counts.touch([click("code7", NOVEMBER)])
+    await counts.count()
+    assert clickhouse.asked == asked, "it is left alone for a while, and so is the question what was clicked before"
+
+
+async def test_a_question_for_all_that_fails_forbids_no_counting(monkeypatch: pytest.MonkeyPatch) -> None:
+    counts, clickhouse, database = make()
+
+    async def sweep() -> None:
+        raise ClickHouseAwayError("timed out")
+
+    monkeypatch.setattr(counts, "_sweep", sweep)
+    clickhouse.events = [("a", NOVEMBER)]
+    counts.touch([click("a", NOVEMBER)])
+    with pytest.raises(ClickHouseAwayError):
+        await counts.count()
+    assert list(database.stored.values()) == [1]
+
+
+async def test_trouble_that_nobody_foresaw_ends_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    counts, clickhouse, database = make()
+    clickhouse.events = [("a", NOVEMBER)]
+    database.breaks = asyncpg.DiskFullError("no space left on device")
+    counts.touch([click("a", NOVEMBER)])
+    running = asyncio.create_task(counts.run())
+    await until(lambda: clickhouse.asked >= 3)
+    database.breaks = None
+    await until(lambda: bool(database.stored))
+    running.cancel()
+    assert caplog.text.count("Traceback") == 1
 
 
 async def test_memory_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -163,3 +163,5 @@ def test_changes_take_no_more_room_than_they_may(monkeypatch: pytest.MonkeyPatch
     for number in range(10):
         changes.note(f"code{number}", 2, 0.0)
     assert [number for number in range(10) if changes.at_least(f"code{number}")] == [7, 8, 9]
+    assert not changes.note("code8", 2, 0.0), "no news, and nothing has to go for it"
+    assert [number for number in range(10) if changes.at_least(f"code{number}")] == [7, 8, 9]

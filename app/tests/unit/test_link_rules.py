@@ -9,19 +9,24 @@ import ipaddress
 import re
 from datetime import datetime, timezone
 from typing import Any
-from unittest.mock import AsyncMock
+from unittest.mock import AsyncMock, MagicMock, Mock
 
+import asyncpg
 import pytest
+from aiohttp import web
 from hypothesis import given
 from hypothesis import strategies as st
+from redis.exceptions import ReadOnlyError, ResponseError
 
 from linkrift.environment import ConfigurationError
 from linkrift.link_passwords import BusyError, LinkPasswords
+from linkrift.postgres import DatabaseAwayError
 from linkrift.redirect import attempts, enumeration, pages
-from linkrift.redirect.attempts import LocalAttempts
+from linkrift.redirect.attempts import Admission, Attempts, LocalAttempts
 from linkrift.redirect.enumeration import UnknownCodes
 from linkrift.redirect.passes import COOKIE, LIFETIME_SECONDS, Passes
-from linkrift.redirect.passwords import Outcome, Passwords
+from linkrift.redirect.passwords import CONTENT_TYPE, FormError, Outcome, Passwords, read_password
+from linkrift.redirect.previews import Previews
 from linkrift.redirect.queries import MAXIMUM_LOCATION, forward
 from linkrift.redirect.settings import read_settings
 
@@ -133,7 +138,9 @@ def address(text: str) -> enumeration.Address:
 def test_unknown_codes_are_limited_by_address() -> None:
     unknown = UnknownCodes(3)
     somebody = address("203.0.113.1")
+    assert unknown.wait(somebody, 0.0) == 0
     assert [unknown.note(somebody, 0.0) for _ in range(5)] == [0, 0, 0, 20, 20]
+    assert (unknown.wait(somebody, 0.0), unknown.wait(somebody, 20.5)) == (20, 0)
     assert unknown.note(address("203.0.113.2"), 0.0) == 0
     # A third of the minute is one more code, and what was refused does not count.
     assert [unknown.note(somebody, 20.5) for _ in range(2)] == [0, 20]
@@ -182,6 +189,46 @@ def test_attempts_without_redis() -> None:
     assert local.admit(["both", "address", "link"], attempts.LOCAL_WINDOW_SECONDS + 0.0) == 0
 
 
+@pytest.mark.parametrize("trouble", [ResponseError("OOM"), ReadOnlyError("READONLY")])
+async def test_an_attempt_is_taken_back_where_it_was_counted(
+    trouble: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Redis takes no write, but a script that has nothing to write there succeeds."""
+    counted = Attempts(Mock(), "secret")
+    refuses, forgives = AsyncMock(side_effect=trouble), AsyncMock()
+    monkeypatch.setattr(counted, "_admit", refuses)
+    monkeypatch.setattr(counted, "_forgive", forgives)
+    for _ in range(10):
+        admission = await counted.admit("abc", "203.0.113.1")
+        assert admission == Admission(0, local=True)
+        await counted.forgive("abc", "203.0.113.1", admission)
+    forgives.assert_not_awaited()
+    wrong = await counted.admit("abc", "203.0.113.1")
+    refuses.side_effect, refuses.return_value = None, 0
+    # What Redis counted is taken back in Redis, and nothing else.
+    await counted.forgive("abc", "203.0.113.1", await counted.admit("abc", "203.0.113.1"))
+    forgives.assert_awaited_once()
+    refuses.side_effect = trouble
+    assert wrong.wait == 0
+    assert (await counted.admit("abc", "203.0.113.1")).wait > 0
+
+
+@pytest.mark.parametrize("error", [asyncpg.InsufficientPrivilegeError("denied"), asyncpg.DiskFullError("full")])
+async def test_a_statement_that_is_refused_is_an_outage(error: Exception) -> None:
+    database = MagicMock()
+    database.connection.return_value.__aenter__.side_effect = error
+    with pytest.raises(DatabaseAwayError):
+        await Passwords(database, AsyncMock(), AsyncMock(), timeout=1.0).check("abc", "sesame", None)
+    assert await Previews(database, timeout=1.0)._created_at("abc") is None
+
+
+async def test_a_form_that_breaks_off_is_refused() -> None:
+    request = Mock(content_type=CONTENT_TYPE, content_length=20)
+    request.content.iter_any.return_value.__aiter__ = Mock(side_effect=web.RequestPayloadError("broke off"))
+    with pytest.raises(FormError, match="did not come whole"):
+        await read_password(request)
+
+
 def test_attempts_without_redis_are_strict_when_there_is_no_more_room(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attempts, "LOCAL_MAXIMUM_KEPT", 6)
     local = LocalAttempts()
@@ -219,7 +266,7 @@ async def test_an_attempt_is_counted_before_it_is_made(monkeypatch: pytest.Monke
     async def outcome(admitted: int, verified: Any) -> tuple[Outcome, int, int]:
         counted.reset_mock()
         checker.reset_mock()
-        counted.admit.return_value = admitted
+        counted.admit.return_value = Admission(admitted)
         checker.verify.side_effect = [verified]
         attempt = await passwords.check("abc", "sesame", ipaddress.ip_address("2001:db8::1"))
         return attempt.outcome, checker.verify.await_count, counted.forgive.await_count

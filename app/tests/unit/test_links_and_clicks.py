@@ -68,21 +68,31 @@ def test_a_link_survives_the_cache(target: str, version: int, gone: bool, expire
     assert document.get("gone", False) == bool(gone or rules.password or rules.limited or rules.active_from)
 
 
-def test_a_plain_link_takes_no_more_room_than_before() -> None:
-    assert LinkState("https://x", 3).encode() == '{"target":"https://x","version":3}'
+def test_a_plain_link_says_that_it_has_no_rules() -> None:
+    assert LinkState("https://x", 3).encode() == '{"target":"https://x","version":3,"rules":{}}'
 
 
 def test_a_newer_release_may_add_fields() -> None:
-    assert LinkState.decode(b'{"target":"x","version":3,"more":"y"}') == LinkState("x", 3)
+    assert LinkState.decode(b'{"target":"x","version":3,"more":"y","rules":{}}') == LinkState("x", 3)
     assert LinkState.decode(b'{"target":"x","version":3,"rules":{"more":"y"}}') == LinkState("x", 3)
 
 
-def test_a_link_that_an_older_release_calls_gone_may_only_be_guarded() -> None:
+def test_a_link_that_an_older_release_wrote_may_have_rules() -> None:
+    assert LinkState.decode(b'{"target":"x","version":3}') is None
     assert LinkState.decode(b'{"target":"x","version":3,"gone":true}') is None
 
 
 @pytest.mark.parametrize(
-    "data", [b"", b"[]", b"{}", b'{"target":1}', b"\xff", b'{"target":"x","version":"a"}', b'{"target":"x","rules":1}']
+    "data",
+    [
+        b"",
+        b"[]",
+        b"{}",
+        b'{"target":1}',
+        b"\xff",
+        b'{"target":"x","version":"a","rules":{}}',
+        b'{"target":"x","rules":1}',
+    ],
 )
 def test_something_else_than_a_link(data: bytes) -> None:
     with pytest.raises(ValueError, match=r"not a link|Expecting value|codec|invalid literal"):

@@ -20,7 +20,7 @@ from linkrift.postgres import DatabaseAwayError
 from linkrift.redirect import feed as feed_module
 from linkrift.redirect import lookup as lookup_module
 from linkrift.redirect import warm_up
-from linkrift.redirect.cache import Entry, MemoryCache
+from linkrift.redirect.cache import Entry, MemoryCache, TargetError
 from linkrift.redirect.feed import Feed
 from linkrift.redirect.lookup import Lookup, LookupUnavailableError
 
@@ -34,7 +34,8 @@ class FakeDatabase:
         self.row = row
         self.changed: list[dict[str, Any]] = []
         self.many: list[dict[str, Any]] = []
-        self.seconds: list[float] = []
+        self.places: list[tuple[Any, ...]] = []
+        self.now = MOMENT
         self.gate = asyncio.Event()
         self.gate.set()
         self.queries = 0
@@ -57,14 +58,14 @@ class FakeDatabase:
         await self.gate.wait()
         return row
 
+    async def fetchval(self, query: str) -> datetime:
+        return self.now
+
     async def fetch(self, query: str, *arguments: Any) -> list[dict[str, Any]]:
         if "ANY" in query:
             return [row for row in self.many if row["short_code"] in arguments[0]]
-        if "interval" in query:
-            limit, seconds = arguments
-            self.seconds.append(seconds)
-            return self.changed[:limit]
         limit, *place = arguments
+        self.places.append(tuple(place))
         return [row for row in self.changed if [row["updated_at"], row["short_code"]] > place][:limit]
 
 
@@ -373,23 +374,72 @@ async def test_the_feed_tells_what_no_message_did() -> None:
     assert not cache.told(time.monotonic() + feed_module.GOOD_SECONDS)
     await feed.poll()
     # First everything that Redis may be wrong about, then what is new since we asked, and a little more.
-    first, second = database.seconds
-    assert 310 <= first - feed_module.OVERLAP_SECONDS < 315
-    assert 0 <= second - feed_module.OVERLAP_SECONDS < 5
+    first, _, second = (MOMENT - moment for moment, _ in database.places)
+    assert first == timedelta(seconds=310 + feed_module.OVERLAP_SECONDS)
+    assert second == timedelta(seconds=feed_module.OVERLAP_SECONDS)
+
+
+async def test_a_change_whose_transaction_took_long_is_found() -> None:
+    database = FakeDatabase()
+    feed, lookup, _ = make_feed(database)
+    await feed.poll()
+    database.changed = [change("late", 2, -60.0)]
+    await feed.poll()
+    assert lookup._changes.at_least("late") == 0
+    feed._again_at = 0.0
+    await feed.poll()
+    assert lookup._changes.at_least("late") == 2
 
 
 async def test_after_an_outage_the_feed_tells_all_of_it() -> None:
     database = FakeDatabase()
     feed, _, cache = make_feed(database)
     await feed.poll()
-    feed._asked_at -= 5000.0
     database.error = DatabaseAwayError("gone")
     cache.checked_until = 0.0
     assert not await feed.poll()
     assert cache.checked_until == 0.0
-    database.error = None
+    # Whatever our own clock did meanwhile.
+    database.error, database.now = None, MOMENT + timedelta(seconds=5000)
     assert await feed.poll()
-    assert database.seconds[-1] > 5000.0
+    assert database.places[-1] == (MOMENT - timedelta(seconds=feed_module.OVERLAP_SECONDS), "")
+
+
+async def test_when_the_servers_clock_goes_back_everything_is_doubted() -> None:
+    database = FakeDatabase()
+    feed, _, cache = make_feed(database)
+    await feed.poll()
+    cache.store("a", LinkState("https://x", 1), time.monotonic())
+    database.now = MOMENT - timedelta(seconds=1)
+    await feed.poll()
+    assert cache.links["a"].fresh_until > 0.0
+    database.now = MOMENT - timedelta(seconds=100)
+    await feed.poll()
+    assert cache.links["a"].fresh_until == 0.0
+    assert MOMENT - timedelta(seconds=410 + feed_module.OVERLAP_SECONDS) in [moment for moment, _ in database.places]
+
+
+async def test_in_doubt_redis_is_asked_only_where_nobody_else_answers() -> None:
+    database = FakeDatabase(row("https://new", 2))
+    lookup, _, redis = make_lookup(database)
+    redis.get.return_value = encoded("https://old")
+    lookup.doubt_all()
+    assert leads_to(await lookup.find("a")) == "https://new"
+    database.error = DatabaseAwayError("gone")
+    assert leads_to(await lookup.find("b")) == "https://old"
+    await lookup.close()
+
+
+async def test_after_a_lookup_that_failed_the_next_one_waits_a_moment() -> None:
+    database = FakeDatabase(row("https://x"))
+    lookup, cache, _ = make_lookup(database)
+    cache.heard = True
+    await lookup.find("a")
+    grow_old(cache)
+    database.error = DatabaseAwayError("gone")
+    assert leads_to(await lookup.find("a")) == "https://x"
+    await until(lambda: cache.links["a"].fresh_until > time.monotonic())
+    await lookup.close()
 
 
 async def test_a_feed_that_is_refused_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
@@ -413,8 +463,15 @@ async def test_many_changes_are_read_page_by_page_and_too_many_not_at_all(monkey
     assert all(lookup._changes.at_least(f"code{number:02d}") == 2 for number in range(29))
     assert cache.links["other"].fresh_until > 0.0
     database.changed = [change(f"more{number:03d}", 2, number) for number in range(100)]
-    await feed.poll()
+    cache.checked_until = 0.0
+    assert not await feed.poll()
     assert cache.links["other"].fresh_until == 0.0
+    assert not cache.told(time.monotonic())
+    # The rest is read the next times, and nothing twice.
+    cache.store("other", LinkState("https://x", 1), time.monotonic())
+    assert [await feed.poll() for _ in range(3)] == [False, False, True]
+    assert cache.links["other"].fresh_until > 0.0
+    assert lookup._changes.at_least("more099") == 2
     assert cache.told(time.monotonic())
 
 
@@ -480,3 +537,31 @@ async def test_a_start_does_not_wait_for_stores_that_hang(
     assert await warm_up.warm_up(redis, cache, lookup, 10) == 0
     assert "no time left" in caplog.text
     assert "away" in caplog.text
+
+
+@pytest.mark.parametrize("target", ["https://x/\u00fc", "https://x/\r\nSet-Cookie: a=b", ""])
+async def test_a_target_that_fits_into_no_header_harms_no_other_link(
+    target: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    database = FakeDatabase(row(target, 2))
+    database.many = [{"short_code": "aaa", **row(target)}, {"short_code": "bbb", **row("https://y")}]
+    lookup, cache, redis = make_lookup(database)
+    redis.get = listed("aaa", "bbb")
+    assert await warm_up.warm_up(redis, cache, lookup, 4) == 2
+    assert list(cache.links) == ["bbb"]
+    assert "cannot be followed" in caplog.text
+    redis.get = AsyncMock(return_value=None)
+    with pytest.raises(LookupUnavailableError, match="no header"):
+        await lookup.find("aaa")
+    used = cache.used_bytes()
+    with pytest.raises(TargetError):
+        cache.store("bbb", LinkState(target, 2), time.monotonic())
+    assert cache.used_bytes() == used
+    await lookup.close()
+
+
+async def test_whatever_goes_wrong_with_warming_up_a_process_starts(caplog: pytest.LogCaptureFixture) -> None:
+    lookup, cache, redis = make_lookup(FakeDatabase())
+    redis.get = AsyncMock(side_effect=KeyError("unforeseen"))
+    assert await warm_up.warm_up(redis, cache, lookup, 4) == 0
+    assert "unforeseen" in caplog.text

@@ -9,7 +9,7 @@ import asyncpg
 import pytest
 
 from linkrift import postgres_pool
-from linkrift.postgres_pool import Pool
+from linkrift.postgres_pool import Pool, PoolBusyError
 
 
 class FakeConnection:
@@ -107,7 +107,7 @@ async def test_who_waits_too_long_gets_none_and_takes_none_away() -> None:
     server = FakeServer()
     pool = make(server, maximum=1)
     connection = await pool.acquire(1.0)
-    with pytest.raises(asyncio.TimeoutError):
+    with pytest.raises(PoolBusyError):
         await pool.acquire(0.001)
     gone = asyncio.create_task(pool.acquire(5.0))
     waiting = asyncio.create_task(pool.acquire(5.0))

@@ -9,17 +9,19 @@ from collections.abc import Callable
 
 import pytest
 from aiohttp.test_utils import make_mocked_request
+from multidict import CIMultiDict
 from prometheus_client import REGISTRY
 
 from linkrift import codes
 from linkrift.board import Board
 from linkrift.lifecycle import Process
 from linkrift.links import LinkState
+from linkrift.redirect.buffer import RawClick
 from linkrift.redirect.service import RedirectService
 from linkrift.redirect.settings import read_settings
 from linkrift.redirect.tally import Tally
 from linkrift.release import Release
-from linkrift.visitors import VisitorNetworks, referrer_host
+from linkrift.visitors import Address, VisitorNetworks, last_hops, referrer_host
 
 TRUSTED = (ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("fd00::/8"))
 
@@ -61,6 +63,50 @@ def test_a_referring_host(referrer: str, host: str) -> None:
     assert referrer_host(referrer) == host
 
 
+@pytest.mark.parametrize("length", [0, 400, 512, 600, 9000])
+def test_the_end_of_the_hops_tells_the_same(length: int) -> None:
+    hops = "203.0.113.9, " + "10.9.9.9," * (length // 9) + "10.9.9.9"
+    cut = last_hops(hops)
+    assert len(cut) <= 512
+    assert hops.endswith(cut)
+    assert cut == hops or cut.startswith("10.9.9.9,")
+    assert last_hops("x" * 600) == ""
+
+
+def test_what_is_remembered_of_networks_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    networks = VisitorNetworks(TRUSTED)
+    seen: list[str] = []
+    find = networks.address
+
+    def note(peer: str, hops: str) -> Address | None:
+        seen.append(hops)
+        return find(peer, hops)
+
+    monkeypatch.setattr(networks, "address", note)
+    assert networks.of("10.1.2.3", "x," * 4000 + "203.0.113.9") == "203.0.113.0"
+    assert len(seen[0]) <= 512
+
+
+async def test_of_long_headers_a_click_keeps_no_more_than_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    service = make_service()
+    taken: list[RawClick] = []
+    monkeypatch.setattr(service._clicks, "capture", taken.append)
+    for count in (1, 8000):
+        headers = CIMultiDict(
+            {
+                "User-Agent": "a" * count,
+                "X-Forwarded-For": ",".join(["10.9.9.9"] * count),
+                "CF-IPCountry": "AT" * count,
+            }
+        )
+        request = make_mocked_request("GET", "/abc", headers=headers)
+        service._capture(request, "abc", "visit", 1.0, "r" * count)
+    short, long = taken
+    assert (short.user_agent, short.referrer, short.forwarded_for, short.country) == ("a", "r", "10.9.9.9", "AT")
+    assert [len(each) for each in (long.user_agent, long.referrer, long.country)] == [512, 1024, 8]
+    assert len(long.forwarded_for) <= 512
+
+
 async def until(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + 5.0
     while not condition():
@@ -68,7 +114,7 @@ async def until(condition: Callable[[], bool]) -> None:
         await asyncio.sleep(0.001)
 
 
-async def test_following_the_canary_is_no_click() -> None:
+def make_service() -> RedirectService:
     variables = {
         "LINKRIFT_DB_HOST": "127.0.0.1",
         "LINKRIFT_DB_USER": "nobody",
@@ -77,7 +123,11 @@ async def test_following_the_canary_is_no_click() -> None:
         "LINKRIFT_REDIS_URL": "redis://127.0.0.1:1/0",
     }
     process = Process(0, Board(1), lambda: None)
-    service = RedirectService(read_settings(variables), Release("1.2.3+0123456789ab", "1.2.3"), process)
+    return RedirectService(read_settings(variables), Release("1.2.3+0123456789ab", "1.2.3"), process)
+
+
+async def test_following_the_canary_is_no_click() -> None:
+    service = make_service()
     waiting = []
     for code in (codes.CANARY, "abc1234"):
         service._cache.store(code, LinkState("https://x", 1), time.monotonic())

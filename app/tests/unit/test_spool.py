@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
+import struct
+import zlib
 from pathlib import Path
 
 import pytest
@@ -118,18 +120,123 @@ def test_a_full_disk_takes_whole_records_only(
 
     monkeypatch.setattr(os, "write", full)
     spool = Spool(tmp_path, MIB)
-    for _ in range(2):
-        assert spool.append(records(10)) == 0
+    assert spool.append(records(10)) == 2, "so many are whole, and come no more"
+    for _ in range(3):
+        assert spool.append(records(10)[2:]) == 0
+    assert len(list(tmp_path.iterdir())) == 1, "no file is left behind by a try"
+    assert spool.failing
     assert caplog.text.count("cannot be written") == 1
     monkeypatch.setattr(os, "write", write)
     assert spool.append(records(1)) == 1, "it is tried again"
     spool.release()
-    # What was written before the disk was full is whole, and nothing is half; it comes again, with the same ids.
+    # What was written before the disk was full is whole, and nothing is half.
     file = Spool(tmp_path, MIB).adopt()
     assert file is not None
     assert (file.records, file.damaged) == (records(2), 0)
     file.leave()
     assert adopted(tmp_path) == [*records(2), *records(1)]
+
+
+def test_what_could_not_be_synced_is_not_confirmed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fdatasync", fail)
+        spool = Spool(tmp_path, MIB)
+        assert spool.append(records(2)) == 0
+    assert spool.append(records(2)) == 2
+    spool.release()
+    assert adopted(tmp_path) == [*records(2), *records(2)]
+
+
+def test_a_file_whose_name_cannot_be_kept_is_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: int) -> None:
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    spool = Spool(tmp_path, MIB)
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    assert spool.append(records(2)) == 0
+    assert (len(list(Path("/proc/self/fd").iterdir())), list(tmp_path.iterdir())) == (before, [])
+
+
+def test_files_are_looked_for_once_for_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for _ in range(20):
+        spool = Spool(tmp_path, MIB)
+        spool.append(records(1))
+        spool.release()
+    looked = 0
+    files = Spool._files
+
+    def count(spool: Spool) -> list[Path]:
+        nonlocal looked
+        looked += 1
+        return files(spool)
+
+    monkeypatch.setattr(Spool, "_files", count)
+    assert len(adopted(tmp_path)) == 20
+    assert looked == 2
+
+
+@pytest.mark.parametrize(("place", "new"), [(3, b"2"), (4, b"\x07")])
+def test_what_a_later_release_wrote_is_left_to_it(tmp_path: Path, place: int, new: bytes) -> None:
+    spool = Spool(tmp_path, MIB)
+    spool.append(records(2))
+    spool.release()
+    (path,) = tmp_path.iterdir()
+    data = bytearray(path.read_bytes())
+    data[place : place + 1] = new
+    payload = records(1)[0].content.encode()
+    data[13:17] = struct.pack("<I", zlib.crc32(payload, data[4] ^ 3))
+    path.write_bytes(bytes(data))
+    assert adopted(tmp_path) == []
+    assert path.read_bytes() == bytes(data)
+
+
+def test_what_broke_in_the_middle_is_kept_for_a_person_to_look_at(tmp_path: Path) -> None:
+    for _ in range(spool_module.DAMAGED_FILES + 2):
+        spool = Spool(tmp_path, MIB)
+        spool.append(records(3))
+        spool.release()
+    for path in tmp_path.iterdir():
+        whole = path.stat().st_size // 3
+        data = bytearray(path.read_bytes())
+        data[whole : whole + 4] = b"\0\0\0\0"
+        path.write_bytes(bytes(data))
+    assert adopted(tmp_path) == records(1) * (spool_module.DAMAGED_FILES + 2)
+    assert [path.suffix for path in tmp_path.iterdir()] == [".damaged"] * spool_module.DAMAGED_FILES
+
+
+def test_one_that_cannot_be_removed_is_let_go(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(_: Path) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    spool = Spool(tmp_path, MIB)
+    spool.append(records(1))
+    spool.release()
+    file = spool.adopt()
+    assert file is not None
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "unlink", fail)
+        file.finish()
+    assert adopted(tmp_path) == records(1)
+
+
+def test_a_file_has_a_bounded_number_of_clicks(tmp_path: Path) -> None:
+    spool = Spool(tmp_path, MIB)
+    assert spool.append([Record(Kind.MERGED, "[]", 30_000)] * 6) == 6
+    assert len(list(tmp_path.iterdir())) == 3
+
+
+def test_whether_it_can_be_written_is_known_before_it_must(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    spool = Spool(tmp_path, MIB)
+    assert spool.probe()
+    assert (list(tmp_path.iterdir()), spool.failing) == ([], False)
+    missing = Spool(tmp_path / "missing", MIB)
+    assert not missing.probe()
+    assert missing.failing
+    assert "cannot be written" in caplog.text
 
 
 def test_a_directory_that_is_not_there(tmp_path: Path) -> None:

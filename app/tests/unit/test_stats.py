@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from datetime import datetime, timezone
+from typing import Any
 
 import pytest
+from clickhouse_driver.errors import ServerException
 
 from linkrift.api.problems import ApiError
-from linkrift.api.stats import POINTS, Question, read_question
+from linkrift.api.stats import POINTS, Question, read_question, read_stats
+from linkrift.clickhouse import ClickHouseAwayError
 
 NOW = datetime(2026, 11, 22, 12, 30, tzinfo=timezone.utc)
 SECONDS = int(NOW.timestamp()) + 1
@@ -50,3 +53,22 @@ def test_what_is_refused(query: dict[str, str], word: str) -> None:
         read_question(query, NOW)
     assert caught.value.status == 400
     assert word in caught.value.detail
+
+
+class RefusingClickHouse:
+    def __init__(self, code: int) -> None:
+        self.code = code
+
+    async def execute(self, statement: str, values: dict[str, Any]) -> list[tuple[Any, ...]]:
+        raise ClickHouseAwayError.of(ServerException("refused", self.code))
+
+
+@pytest.mark.parametrize("code", [241, 159])
+async def test_more_clicks_than_can_be_counted_are_said_to_be_so(code: int) -> None:
+    question = Question(0, SECONDS, 0, ())
+    with pytest.raises(ApiError) as caught:
+        await read_stats(RefusingClickHouse(code), "abc", question)  # type: ignore[arg-type] # a stand-in
+    assert caught.value.status == 503
+    assert "shorter time" in caught.value.detail
+    with pytest.raises(ClickHouseAwayError):
+        await read_stats(RefusingClickHouse(999), "abc", question)  # type: ignore[arg-type] # a stand-in

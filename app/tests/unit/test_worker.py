@@ -18,7 +18,7 @@ from linkrift.clickhouse import ClickHouseAwayError
 from linkrift.clicks import Click, request_id_of
 from linkrift.worker import consumer as consumer_module
 from linkrift.worker.consumer import Consumer
-from linkrift.worker.queue import StreamEntry
+from linkrift.worker.queue import ClickQueue, StreamEntry
 from linkrift.worker.schema import SchemaError, migrations_directory, schema_files
 
 
@@ -34,6 +34,7 @@ class FakeQueue:
         self.acknowledged: list[bytes] = []
         self.away = False
         self.refuses_acknowledgements = False
+        self.reclaimed_at_once = 1000
 
     def _check(self) -> None:
         if self.away:
@@ -55,7 +56,8 @@ class FakeQueue:
 
     async def reclaim(self, idle_seconds: float, count: int) -> list[StreamEntry]:
         self._check()
-        taken, self.others = self.others, []
+        count = min(count, self.reclaimed_at_once)
+        taken, self.others = self.others[:count], self.others[count:]
         return taken
 
     async def acknowledge(self, entries: Sequence[StreamEntry]) -> None:
@@ -323,6 +325,72 @@ async def test_what_it_took_before_and_what_others_left_comes_first() -> None:
     async with stage:
         await stage.until(lambda: stage.consumer.pending() == 3)
     assert stage.queue.acknowledged == [b"1-0", b"2-0", b"3-0"]
+
+
+async def test_all_that_a_lost_host_left_is_taken_without_a_pause() -> None:
+    stage = Stage([], flush_interval=0.01)
+    stage.queue.others = [entry(number) for number in range(500)]
+    async with stage:
+        await stage.until(lambda: len(stage.queue.acknowledged) == 500)
+
+
+async def test_what_could_not_be_acknowledged_is_acknowledged_later() -> None:
+    async with Stage([entry(1)], flush_interval=0.01) as stage:
+        stage.queue.refuses_acknowledgements = True
+        await stage.until(lambda: stage.clickhouse.inserts == [1])
+        await asyncio.sleep(0.02)
+        assert stage.consumer.pending() == 1
+        stage.queue.refuses_acknowledgements = False
+        await stage.until(lambda: stage.queue.acknowledged == [b"1-0"])
+    assert stage.clickhouse.inserts == [1]
+
+
+async def test_a_batch_that_fails_unforeseen_is_told_of(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: object) -> None:
+        raise KeyError("a column")
+
+    monkeypatch.setattr(consumer_module, "columns", fail)
+    async with Stage([entry(1)], flush_interval=0.01) as stage:
+        await stage.until(lambda: "failed unforeseen" in caplog.text)
+        monkeypatch.undo()
+        stage.queue.waiting = [entry(2)]
+        await stage.until(lambda: stage.queue.acknowledged == [b"2-0"])
+
+
+class PendingRedis:
+    """Has the pending entries of consumers, by name: ids and how long they are idle."""
+
+    def __init__(self, pending: dict[str, list[tuple[bytes, int]]]) -> None:
+        self.pending = pending
+        self.claimed: list[bytes] = []
+
+    async def xpending(self, stream: str, group: str) -> dict[str, Any]:
+        consumers = [{"name": name.encode(), "pending": len(ids)} for name, ids in self.pending.items()]
+        return {"consumers": consumers}
+
+    async def xpending_range(
+        self, stream: str, group: str, first: str, last: str, count: int, name: str | None = None
+    ) -> list[dict[str, Any]]:
+        return [
+            {"message_id": each, "consumer": consumer.encode(), "time_since_delivered": idle}
+            for consumer, ids in self.pending.items()
+            if name in (None, consumer)
+            for each, idle in ids
+        ][:count]
+
+    async def xclaim(self, stream: str, group: str, name: str, idle: int, ids: list[bytes]) -> list[Any]:
+        self.claimed = ids
+        return [(each, {}) for each in ids]
+
+
+async def test_what_a_worker_has_itself_hides_nothing_that_others_left() -> None:
+    own = [(f"{number}-0".encode(), 10**6) for number in range(200)]
+    redis = PendingRedis({"me": own, "busy": [(b"300-0", 10)], "lost": [(b"400-0", 10**6), (b"401-0", 10**6)]})
+    queue = ClickQueue(redis, "me")  # type: ignore[arg-type] # a stand-in
+    assert [each.id for each in await queue.reclaim(60.0, 1)] == [b"400-0"]
+    assert [each.id for each in await queue.reclaim(60.0, 10)] == [b"400-0", b"401-0"]
 
 
 async def test_redis_may_go_and_come(caplog: pytest.LogCaptureFixture) -> None:

@@ -137,6 +137,8 @@ class LocalBuckets:
         taken = full + cost
         # The last request of a burst must not be lost to an error of rounding.
         if taken - now > room + cost * 1e-6:
+            # Who is refused goes on asking, and must not be forgotten for it.
+            self._full.move_to_end(key)
             return Verdict(limit, False, 0, taken - now - room, full - now)
         self._full[key] = taken
         self._full.move_to_end(key)

@@ -237,13 +237,14 @@ class Handlers:
 
     async def get_link(self, request: web.Request, owner: UUID) -> web.Response:
         """Show a link."""
-        return _json(self._present(_found(await self._links.find(owner, request.match_info["code"]))))
+        return _json(self._present(_found(await self._links.find(owner, _code(request)))))
 
     async def change_link(self, request: web.Request, owner: UUID) -> web.Response:
         """Change a link."""
+        code = _code(request)
         body = await read_body(request, LinkChange)
         changes = await self._values(body)
-        link = _found(await self._links.change(owner, request.match_info["code"], changes))
+        link = _found(await self._links.change(owner, code, changes))
         changed = {"target": _host_of(link.original_url)} if "original_url" in changes else {}
         fields = sorted(body.model_fields_set)
         self._audit.record(request, "link.update", account=owner, code=link.short_code, fields=fields, **changed)
@@ -252,7 +253,7 @@ class Handlers:
 
     async def delete_link(self, request: web.Request, owner: UUID) -> web.Response:
         """Delete a link."""
-        link = _found(await self._links.delete(owner, request.match_info["code"]))
+        link = _found(await self._links.delete(owner, _code(request)))
         self._audit.record(request, "link.delete", account=owner, code=link.short_code)
         await self._invalidation.announce(link.short_code, link.state())
         return web.Response(status=204)
@@ -260,7 +261,7 @@ class Handlers:
     async def stats(self, request: web.Request, owner: UUID) -> web.Response:
         """Count a link's clicks."""
         question = stats.read_question(request.query, datetime.now(timezone.utc))
-        link = _found(await self._links.find(owner, request.match_info["code"]))
+        link = _found(await self._links.find(owner, _code(request)))
         return _json(await stats.read_stats(self._clickhouse, link.short_code, question))
 
     async def _spend_sign_in(self, request: web.Request, action: str, email: str) -> None:
@@ -299,7 +300,7 @@ class Handlers:
         try:
             return await self._link_passwords.hash(password)
         except BusyError as error:
-            raise ApiError(503, "Too many passwords are being set.", headers={"Retry-After": "1"}) from error
+            raise ApiError(429, "Too many passwords are being set.", headers={"Retry-After": "1"}) from error
 
     def _target(self, url: str) -> str:
         try:
@@ -326,10 +327,22 @@ class Handlers:
         )
 
 
+def _code(request: web.Request) -> str:
+    """Return the code that a request is about; what can be none does not get to the store: it may not even take it."""
+    code = request.match_info["code"]
+    if not codes.is_code(code):
+        raise _no_such_link()
+    return code
+
+
 def _found(link: StoredLink | None) -> StoredLink:
     if link is None:
-        raise ApiError(404, "You have no such link.")
+        raise _no_such_link()
     return link
+
+
+def _no_such_link() -> ApiError:
+    return ApiError(404, "You have no such link.")
 
 
 def _host_of(url: str) -> str:

@@ -145,8 +145,8 @@ class Idempotency:
             try:
                 while await self.clean() == CLEAN_BATCH:
                     pass
-            except DatabaseAwayError as error:
-                LOG.info("old idempotency keys are deleted later: %s", error)
+            except (DatabaseAwayError, asyncpg.PostgresError) as error:
+                LOG.warning("old idempotency keys are deleted later: %s", error)
             await asyncio.sleep(CLEAN_SECONDS)
 
     async def clean(self) -> int:

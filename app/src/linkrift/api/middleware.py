@@ -91,8 +91,9 @@ class Surroundings:
             LOG.warning("ClickHouse is away: %s", error)
             return unavailable("The click counts").response(request_id)
         except BusyError:
+            # Nothing is broken: as a 5xx it would let anybody undo a rollout.
             detail = "Too many passwords are being checked at the moment."
-            return ApiError(503, detail, headers={"Retry-After": "1"}).response(request_id)
+            return ApiError(429, detail, headers={"Retry-After": "1"}).response(request_id)
         except web.HTTPException as error:
             headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
             detail = "There is nothing here." if error.status == 404 else f"{error.reason}."

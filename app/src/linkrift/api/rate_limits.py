@@ -10,6 +10,7 @@ import hashlib
 import hmac
 import ipaddress
 import math
+import uuid
 from typing import TYPE_CHECKING, TypeAlias
 
 from aiohttp import web
@@ -33,6 +34,9 @@ VERDICT = web.RequestKey("verdict", Verdict)
 # What asks for no operation at all: unknown paths and methods.
 UNMATCHED = "unmatched"
 SIGN_IN = "signIn"
+# Whom the gates of a rollout ask for (migration 000004): one account for all hosts, each of which asks every second. It
+# cannot sign in, so only who has our signing key can ask in its name.
+CANARY_ACCOUNT = uuid.UUID("00000000-0000-4000-8000-000000000001")
 
 
 class RateLimits:
@@ -56,12 +60,22 @@ class RateLimits:
         self._tokens = tokens
         self._secret = hashlib.sha256(b"linkrift rate limits\0" + secret.encode()).digest()
 
-    def around(self, operation: str, handler: Handler, *, writes: bool) -> Handler:
-        """Return a handler that answers only as often as its operation may be asked for."""
+    def around(self, operation: str, handler: Handler, *, writes: bool, authenticated: bool) -> Handler:
+        """Return a handler that answers only as often as its operation may be asked for.
+
+        Args:
+            operation: its name.
+            handler: answers it.
+            writes: see Route.
+            authenticated: counted by account. Otherwise a token counts for nothing: who has one must not be let sign
+                in, or make accounts, more often than others.
+        """
         limit = self._limit(operation, writes=writes)
 
         async def limited(request: web.Request) -> web.StreamResponse:
-            await self._spend(request, limit)
+            owner = owner_of(request, self._tokens) if authenticated else None
+            if owner != CANARY_ACCOUNT:
+                await self._spend(request, limit, self._address(request) if owner is None else str(owner))
             return await handler(request)
 
         return limited
@@ -72,7 +86,7 @@ class RateLimits:
         Raises:
             ApiError: 429.
         """
-        await self._spend(request, self._limit(UNMATCHED, writes=False))
+        await self._spend(request, self._limit(UNMATCHED, writes=False), self._address(request))
 
     async def spend_sign_in(self, request: web.Request, email: str) -> None:
         """Count an attempt to sign in to an account, from wherever it comes.
@@ -87,8 +101,8 @@ class RateLimits:
             request[VERDICT] = verdict
             raise _refusal(verdict)
 
-    async def _spend(self, request: web.Request, limit: Limit) -> None:
-        verdict = await self._buckets.take(limit, f"{limit.name}:{self._principal(request)}")
+    async def _spend(self, request: web.Request, limit: Limit, principal: str) -> None:
+        verdict = await self._buckets.take(limit, f"{limit.name}:{principal}")
         request[VERDICT] = verdict
         if not verdict.allowed:
             raise _refusal(verdict)
@@ -98,11 +112,8 @@ class RateLimits:
         requests = settings.writes if writes else settings.requests
         return Limit(operation, requests, settings.window, requests * settings.burst)
 
-    def _principal(self, request: web.Request) -> str:
-        """Return who asks: the account, otherwise the address or, with IPv6, its network."""
-        owner = owner_of(request, self._tokens)
-        if owner is not None:
-            return str(owner)
+    def _address(self, request: web.Request) -> str:
+        """Return where a request came from, hidden: the address or, with IPv6, its network."""
         forwarded_for = ",".join(request.headers.getall("X-Forwarded-For", ()))
         address = self._networks.address(request.remote or "", forwarded_for)
         if isinstance(address, ipaddress.IPv6Address):

@@ -55,6 +55,9 @@ async def read_json(request: web.Request) -> bytes:
         raise _too_large() from error
     except asyncio.TimeoutError as error:
         raise ApiError(408, "The body did not arrive in time.") from error
+    except (OSError, web.RequestPayloadError) as error:
+        # Who hangs up, or sends what is none, makes no error of ours: a rollout is undone for one.
+        raise ApiError(400, "The body did not arrive as a whole.") from error
     try:
         bodies.check(data)
     except bodies.BodyError as error:

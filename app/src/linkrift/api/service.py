@@ -144,7 +144,9 @@ class ApiService:
     def _make_application(self, surroundings: Surroundings) -> web.Application:
         application = web.Application(middlewares=[surroundings.middleware], client_max_size=MAXIMUM_BODY)
         for route in self._routes:
-            handler = self._limits.around(route.operation, route.handler, writes=route.writes)
+            handler = self._limits.around(
+                route.operation, route.handler, writes=route.writes, authenticated=route.authenticated
+            )
             if route.method == "GET":
                 # What answers otherwise may hold an access token: see there.
                 handler = compressed(handler)

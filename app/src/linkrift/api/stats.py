@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
@@ -15,6 +16,8 @@ from pydantic.types import AwareDatetime
 from linkrift.api.problems import ApiError
 from linkrift.api.routing import QueryParameter
 from linkrift.clickhouse import ClickHouse, ClickHouseAwayError
+
+LOG = logging.getLogger(__name__)
 
 # What a breakdown is by, and the column that it comes from.
 DIMENSIONS = {
@@ -130,7 +133,21 @@ async def read_stats(clickhouse: ClickHouse, code: str, question: Question) -> S
 
     Raises:
         ClickHouseAwayError: they cannot be had.
+        ApiError: 503, there are too many clicks for ClickHouse to count at a time.
     """
+    try:
+        return await _read_stats(clickhouse, code, question)
+    except ClickHouseAwayError as error:
+        if not error.too_large:
+            raise
+        LOG.warning("clicks are too many to be counted at a time: %s", error, extra={"code": code})
+        detail = (
+            "These are too many clicks to be counted at a time. Ask for a shorter time by `from` and `to`, or later."
+        )
+        raise ApiError(503, detail, headers={"Retry-After": "60"}) from error
+
+
+async def _read_stats(clickhouse: ClickHouse, code: str, question: Question) -> Stats:
     values = {"code": code, "since": question.since, "until": question.until}
     try:
         ((rows, clicks, bots, visitors),) = await clickhouse.execute(_TOTALS, values)

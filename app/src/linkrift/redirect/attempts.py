@@ -8,6 +8,7 @@ import math
 import time
 from collections import OrderedDict
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from redis.asyncio import Redis
 
@@ -56,6 +57,19 @@ return 0
 """
 
 
+@dataclass(frozen=True)
+class Admission:
+    """Whether an attempt may be made.
+
+    Attributes:
+        wait: 0: it may. Otherwise after how many seconds the next one may.
+        local: this process alone counted it.
+    """
+
+    wait: int
+    local: bool = False
+
+
 class Attempts:
     """Counts attempts before the password is looked at, and takes those back that were right.
 
@@ -70,32 +84,32 @@ class Attempts:
         self._secret = hashlib.sha256(b"linkrift attempts\0" + secret.encode()).digest()
         self._local = LocalAttempts()
 
-    async def admit(self, code: str, address: str) -> int:
+    async def admit(self, code: str, address: str) -> Admission:
         """Count an attempt.
 
         Args:
             code: of the link.
             address: whose attempt it is.
-
-        Returns:
-            0: it may be made. Otherwise after how many seconds the next one may.
         """
         keys = self._keys(code, address)
         try:
-            return int(await self._admit(keys=keys, args=[*LIMITS, WINDOW_SECONDS]))
+            return Admission(int(await self._admit(keys=keys, args=[*LIMITS, WINDOW_SECONDS])))
         except REDIS_ERRORS as error:
             metrics.DEPENDENCY_ERRORS.labels("redis").inc()
             LOG.warning("attempts at passwords are counted by each process alone: %s", error)
-            return self._local.admit(keys, time.monotonic())
+            return Admission(self._local.admit(keys, time.monotonic()), local=True)
 
-    async def forgive(self, code: str, address: str) -> None:
-        """Take an attempt back, which was right."""
+    async def forgive(self, code: str, address: str, admission: Admission) -> None:
+        """Take an attempt back, which was right, where it was counted."""
         keys = self._keys(code, address)
+        if admission.local:
+            self._local.forgive(keys)
+            return
         try:
             await self._forgive(keys=keys)
-        except REDIS_ERRORS:
+        except REDIS_ERRORS as error:
             metrics.DEPENDENCY_ERRORS.labels("redis").inc()
-            self._local.forgive(keys)
+            LOG.warning("an attempt that was right stays counted: %s", error)
 
     def _keys(self, code: str, address: str) -> list[str]:
         return [self._key(f"both\0{code}\0{address}"), self._key(f"address\0{address}"), self._key(f"link\0{code}")]
@@ -112,7 +126,7 @@ class LocalAttempts:
         self._counters: OrderedDict[str, tuple[int, float]] = OrderedDict()
 
     def admit(self, keys: Sequence[str], now: float) -> int:
-        """Count an attempt with each key; the answer is that of Attempts.admit. `now` is time.monotonic()."""
+        """Count an attempt with each key; the answer is how long to wait, 0 not at all. `now` is time.monotonic()."""
         while self._counters and next(iter(self._counters.values()))[1] <= now:
             self._counters.popitem(last=False)
         for key, limit in zip(keys, LOCAL_LIMITS, strict=True):

@@ -21,10 +21,10 @@ from typing import Any, NamedTuple, TypeVar
 
 from redis.asyncio import Redis
 
-from linkrift import metrics
+from linkrift import metrics, tasks
 from linkrift.clicks import EVENTS_PER_ENTRY, USER_AGENT_LENGTH, common_part, entry, event
 from linkrift.redirect.merged import MergedClicks, Run, decode_runs, encode_runs
-from linkrift.redirect.spool import Adopted, Kind, Record, Spool
+from linkrift.redirect.spool import SEGMENT_CLICKS, Adopted, Kind, Record, Spool
 from linkrift.redirect.visitor_ids import DAY_SECONDS, VisitorSalts, visitor_id
 from linkrift.redis_client import CLICK_STREAM, REDIS_ERRORS
 from linkrift.visitors import VisitorNetworks, referrer_host
@@ -39,6 +39,10 @@ RETRY_MOST_SECONDS = 2.0
 ADOPT_SECONDS = 5.0
 # Of the time that the last flush has, the part after which what Redis did not take goes to the disk.
 REDIS_SHARE = 0.5
+# Characters that a click may have on average while clicks wait; those that have more leave room for fewer.
+CLICK_CHARACTERS = 512
+# What a character becomes that is not ASCII, at most: two escapes of six.
+_ESCAPED = 12
 _RUNS_PER_RECORD = 1000
 _VISITORS_REMEMBERED = 4096
 
@@ -91,12 +95,18 @@ class ClickBuffer:
         self._raw: deque[RawClick] = deque()
         self._packed: deque[Record] = deque()
         self._packed_clicks = 0
+        self._characters = 0
+        self._most_characters = size * CLICK_CHARACTERS
         self._merged = MergedClicks()
         self._captured = 0
         self._dropped = 0
         self._spooled = 0
         self._spool_bytes = 0
         self._adopt_at = 0.0
+        # What went to the disk last: whether Redis takes clicks again is asked with it, since it counts once.
+        self._last_spooled: Record | None = None
+        self._taken = 0
+        self._failed_event = False
         # One thread: the spool's files are used by one at a time, in order.
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="spool")
         # An id of our own: 74 random bits for the process, then a count. RFC 9562 calls that version 8.
@@ -109,8 +119,9 @@ class ClickBuffer:
 
     def capture(self, click: RawClick) -> None:
         """Take a click. Called while a request is answered: does nothing that could wait."""
-        if len(self._raw) + self._packed_clicks < self._size:
+        if len(self._raw) + self._packed_clicks < self._size and self._characters < self._most_characters:
             self._raw.append(click)
+            self._characters += _characters_of(click)
             self._captured += 1
         elif self._merged.add(click.code, int(click.clicked_at * 1000)):
             self._captured += 1
@@ -123,25 +134,54 @@ class ClickBuffer:
 
     async def run(self) -> None:
         """Send clicks until cancelled."""
+        # Not waited for: a disk that hangs is no reason not to send.
+        probe = None if self._spool is None else asyncio.create_task(self._in_thread(self._spool.probe))
+        try:
+            await self._send_for_ever()
+        finally:
+            if probe is not None:
+                await tasks.end([probe])
+
+    async def _send_for_ever(self) -> None:
         pause = FLUSH_SECONDS
         failing = False
         while True:
             await asyncio.sleep(pause)
+            taken = self._taken
+            if await self._try_all(failing=failing):
+                if failing and self._taken == taken:
+                    # There was nothing to send, which says nothing of Redis.
+                    continue
+                if failing:
+                    LOG.info("Redis takes clicks again")
+                pause, failing = FLUSH_SECONDS, False
+            else:
+                pause = RETRY_FIRST_SECONDS if not failing else min(pause * 2, RETRY_MOST_SECONDS)
+                failing = True
+
+    async def _try_all(self, *, failing: bool) -> bool:
+        """Send what is in memory and in the spool, or bring it to the disk; tell whether it could be sent."""
+        try:
             try:
+                if self._last_spooled is not None:
+                    # Before a file is let go that goes on being written otherwise.
+                    await self._add(_entries(self._last_spooled))
+                    self._last_spooled = None
                 await self.send()
                 await self._send_spooled()
             except REDIS_ERRORS as error:
                 if not failing:
                     LOG.warning("clicks wait, Redis does not take them: %s", error)
                 metrics.DEPENDENCY_ERRORS.labels("redis").inc()
-                pause = RETRY_FIRST_SECONDS if not failing else min(pause * 2, RETRY_MOST_SECONDS)
-                failing = True
                 self._adopt_at = 0.0
                 await self._to_disk()
-            else:
-                if failing:
-                    LOG.info("Redis takes clicks again")
-                pause, failing = FLUSH_SECONDS, False
+                return False
+        except Exception:
+            # Nobody would begin anew in this process's life.
+            if not failing:
+                LOG.exception("clicks wait, sending them failed unforeseen")
+            return False
+        return True
 
     async def send(self) -> None:
         """Send everything that is in memory.
@@ -187,18 +227,23 @@ class ClickBuffer:
         self._captured = self._dropped = self._spooled = 0
         metrics.CLICK_BUFFER.set(self.waiting())
         metrics.CLICK_SPOOL_BYTES.set(self._spool_bytes)
+        metrics.CLICK_SPOOL_FAILING.set(self._spool is not None and self._spool.failing)
 
     async def _add(self, contents: Iterable[str]) -> None:
         pipeline = self._redis.pipeline(transaction=False)
         for content in contents:
             pipeline.xadd(CLICK_STREAM, {"events": content})
         await pipeline.execute()
+        self._taken += 1
 
     async def _try(self, work: Coroutine[Any, Any, None], until: float) -> bool:
         """Do something until a moment; tell whether nothing waits any more."""
         try:
             await asyncio.wait_for(work, max(0.01, until - time.monotonic()))
         except (*REDIS_ERRORS, asyncio.TimeoutError):
+            return False
+        except Exception:
+            LOG.exception("clicks cannot be brought out of memory")
             return False
         return not self.waiting()
 
@@ -211,6 +256,8 @@ class ClickBuffer:
         records = list(self._packed)
         written = await self._in_thread(lambda: spool.append(records, beyond_limit=beyond_limit))
         self._spooled += sum(record.clicks for record in records[:written])
+        if written and records[written - 1].kind is Kind.ENTRY:
+            self._last_spooled = records[written - 1]
         self._forget(written)
         self._spool_bytes = await self._in_thread(spool.size)
 
@@ -220,9 +267,8 @@ class ClickBuffer:
             return
         await self._to_disk()
         while self._merged.clicks:
-            runs = [run for _ in range(_RUNS_PER_RECORD) if (run := self._take_run(self._merged.clicks)) is not None]
-            self._packed.append(Record(Kind.MERGED, encode_runs(runs), sum(run.clicks for run in runs)))
-            self._packed_clicks += self._packed[-1].clicks
+            runs = self._take_runs()
+            self._keep(Record(Kind.MERGED, encode_runs(runs), sum(run.clicks for run in runs)))
         # What the memory had room for may go beyond the bound, once: nobody comes after it.
         await self._to_disk(beyond_limit=True)
         await self._in_thread(self._spool.release)
@@ -238,8 +284,6 @@ class ClickBuffer:
         await self._in_thread(self._spool.release)
         while (adopted := await self._in_thread(self._spool.adopt)) is not None:
             await self._send_adopted(adopted)
-            # What came meanwhile has not to wait for all of it.
-            await self.send()
         self._spool_bytes = await self._in_thread(self._spool.size)
         self._adopt_at = time.monotonic() + ADOPT_SECONDS
 
@@ -248,6 +292,8 @@ class ClickBuffer:
         try:
             while some := list(itertools.islice(entries, ENTRIES_PER_SEND)):
                 await self._add(some)
+                # What came meanwhile has not to wait for all of it.
+                await self.send()
         except BaseException:
             adopted.leave()
             raise
@@ -260,12 +306,14 @@ class ClickBuffer:
 
     def _forget(self, records: int) -> None:
         for _ in range(records):
-            self._packed_clicks -= self._packed.popleft().clicks
+            record = self._packed.popleft()
+            self._packed_clicks -= record.clicks
+            self._characters -= len(record.content)
 
     async def _pack_all(self) -> None:
         while self._raw:
             count = min(len(self._raw), EVENTS_PER_ENTRY)
-            self._keep([self._event(self._raw.popleft()) for _ in range(count)])
+            self._keep_events([event for _ in range(count) if (event := self._next_event()) is not None])
             await asyncio.sleep(0)
 
     def _pack_merged(self) -> None:
@@ -274,7 +322,7 @@ class ClickBuffer:
             run = self._take_run(EVENTS_PER_ENTRY)
             if run is None:
                 return
-            self._keep(list(run.events()))
+            self._keep_events(list(run.events()))
 
     def _take_run(self, most: int) -> Run | None:
         taken = self._merged.take(most)
@@ -285,9 +333,36 @@ class ClickBuffer:
         self._next_number += count
         return run
 
-    def _keep(self, events: list[str]) -> None:
-        self._packed.append(Record(Kind.ENTRY, entry(events), len(events)))
-        self._packed_clicks += len(events)
+    def _take_runs(self) -> list[Run]:
+        """Take as many merged clicks out as a record is to hold."""
+        runs: list[Run] = []
+        room = SEGMENT_CLICKS
+        while room and len(runs) < _RUNS_PER_RECORD and (run := self._take_run(room)) is not None:
+            runs.append(run)
+            room -= run.clicks
+        return runs
+
+    def _keep_events(self, events: list[str]) -> None:
+        if events:
+            self._keep(Record(Kind.ENTRY, entry(events), len(events)))
+
+    def _keep(self, record: Record) -> None:
+        self._packed.append(record)
+        self._packed_clicks += record.clicks
+        self._characters += len(record.content)
+
+    def _next_event(self) -> str | None:
+        """Make an event of the click that waits longest; None: that failed, which costs this one only."""
+        raw = self._raw.popleft()
+        self._characters -= _characters_of(raw)
+        try:
+            return self._event(raw)
+        except Exception:
+            if not self._failed_event:
+                LOG.exception("a click is lost: it cannot be made an event")
+            self._failed_event = True
+            self._dropped += 1
+            return None
 
     def _event(self, raw: RawClick) -> str:
         number = self._next_number
@@ -312,6 +387,13 @@ class ClickBuffer:
             visitor="" if address is None or salt is None else visitor_id(salt, address, agent),
             country=country if known else "",
         )
+
+
+def _characters_of(click: RawClick) -> int:
+    """Return how many characters a click may come to have, however it is kept."""
+    agent, referrer = click.user_agent, click.referrer
+    characters = len(agent) + len(referrer) + len(click.forwarded_for)
+    return characters if agent.isascii() and referrer.isascii() else characters * _ESCAPED
 
 
 def _entries(record: Record) -> Iterator[str]:

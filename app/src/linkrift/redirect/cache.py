@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import OrderedDict
 from collections.abc import Sequence
 from itertools import islice
@@ -26,6 +27,14 @@ RULES_BYTES = 160
 UNKNOWN_BYTES = 210
 
 
+# What the API stores; somebody else may have stored another one.
+_FITS = re.compile("[!-~]+").fullmatch
+
+
+class TargetError(ValueError):
+    """A link's target is none that a visitor can be sent to."""
+
+
 class Entry:
     """A link, ready to be answered from.
 
@@ -44,7 +53,13 @@ class Entry:
         self.fill(state, fresh_until)
 
     def fill(self, state: LinkState, fresh_until: float) -> None:
-        """Take over what is known now."""
+        """Take over what is known now.
+
+        Raises:
+            TargetError: the target fits into no header.
+        """
+        if not _FITS(state.target):
+            raise TargetError("the target has characters that fit into no header")
         self.location = state.target.encode("ascii")
         self.version = state.version
         self.gone = state.gone
@@ -83,6 +98,9 @@ class MemoryCache:
 
         Returns:
             The entry, where there is a link.
+
+        Raises:
+            TargetError: it has no target that fits into a header.
         """
         if state is None:
             self._drop(code)
@@ -99,8 +117,9 @@ class MemoryCache:
             entry = self.links[code] = Entry(state, fresh_until)
         else:
             # Filled anew: what lives long need not be looked at by the garbage collector as if it were young.
-            self._bytes -= _weight(code, entry)
+            weight = _weight(code, entry)
             entry.fill(state, fresh_until)
+            self._bytes -= weight
             self.links.move_to_end(code)
         self._bytes += _weight(code, entry)
         while self._bytes > self._maximum and len(self.links) > 1:

@@ -24,13 +24,13 @@ class Changes:
         Returns:
             Whether that is news.
         """
+        if self.at_least(code) >= version:
+            return False
         while self._known:
             oldest, (_, noted_at) = next(iter(self._known.items()))
             if noted_at > now - KEEP_SECONDS and len(self._known) < MAXIMUM:
                 break
             del self._known[oldest]
-        if self.at_least(code) >= version:
-            return False
         self._known.pop(code, None)
         self._known[code] = (version, now)
         return True

@@ -14,7 +14,7 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 class UnknownCodes:
-    """Counts, for each address, what it asked for and is not there. A link that exists is never refused by this.
+    """Counts, for each address, what it asked for and is not there. Over its limit it gets what is in memory only.
 
     Each process counts for itself: with n of them an address may ask about n times as much. What is kept is bounded:
     the addresses that were quiet longest are forgotten first.
@@ -54,6 +54,12 @@ class UnknownCodes:
         if len(self._empty_at) > MAXIMUM_KEPT:
             self._empty_at.popitem(last=False)
         return 0
+
+    def wait(self, address: Address | None, now: float) -> int:
+        """Tell what `note` would answer, and note nothing."""
+        if not self._limit or address is None:
+            return 0
+        return max(0, math.ceil(self._empty_at.get(_key(address), now) + self._pace - now - WINDOW_SECONDS))
 
     def size(self) -> int:
         """Return how many addresses are kept."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from datetime import datetime, timedelta
 
 import asyncpg
 
@@ -25,14 +26,17 @@ GOOD_SECONDS = 3.0
 # A change is dated when its transaction begins, and seen when that ends.
 OVERLAP_SECONDS = 6.0
 PAGE = 1000
-# More is not read one by one: everything is asked for again.
+# More at once: everything is asked for again, and the rest is read the next times.
 MAXIMUM_PAGES = 20
+# How often what changed lately is read once more, a page at a time: a transaction that took longer is found then.
+AGAIN_SECONDS = 15.0
 
 # There is an index for this, of changed links only.
 _SELECT = "SELECT short_code, version, updated_at FROM links WHERE version > 1"
-_ORDER = "ORDER BY updated_at, short_code LIMIT $1"
-_FIRST = "\n".join((_SELECT, "AND updated_at > now() - make_interval(secs => $2)", _ORDER))
-_NEXT = "\n".join((_SELECT, "AND (updated_at, short_code) > ($2, $3)", _ORDER))
+_NEXT = "\n".join((_SELECT, "AND (updated_at, short_code) > ($2, $3) ORDER BY updated_at, short_code LIMIT $1"))
+
+Place = tuple[datetime, str]
+"""Between changes: when, and of which code."""
 
 
 class Feed:
@@ -42,9 +46,13 @@ class Feed:
         self._database = database
         self._cache = cache
         self._lookup = lookup
-        # The server's clock alone says when something changed; ours, how long ago we asked. The first time we ask for
-        # all that Redis may hold an older copy of.
-        self._asked_at = time.monotonic() - KEEP_SECONDS
+        # The server's clock alone counts: ours may stand still. The first time we ask for all that Redis may hold an
+        # older copy of.
+        self._asked_at: datetime | None = None
+        # Where to go on, if there was too much.
+        self._rest: Place | None = None
+        self._again: Place | None = None
+        self._again_at = 0.0
         self._refused = False
 
     async def run(self) -> None:
@@ -62,7 +70,8 @@ class Feed:
         began = time.monotonic()
         try:
             async with self._database.connection("changes") as connection:
-                complete = await self._read(connection, began - self._asked_at + OVERLAP_SECONDS)
+                complete = await self._follow(connection)
+                await self._read_again(connection)
         except DatabaseAwayError as error:
             LOG.debug("cannot ask what changed: %s", error)
             return False
@@ -72,20 +81,45 @@ class Feed:
             self._refused = True
             return False
         self._refused = False
-        if not complete:
+        if complete:
+            self._cache.checked_until = began + GOOD_SECONDS
+        return complete
+
+    async def _follow(self, connection: Connection) -> bool:
+        """Hand on what changed since we asked; False: not all of it yet."""
+        now: datetime = await connection.fetchval("SELECT now()")
+        if self._asked_at is not None and now < self._asked_at - timedelta(seconds=OVERLAP_SECONDS / 2):
+            LOG.warning("the clock of PostgreSQL went back; asking for all anew")
+            self._lookup.doubt_all()
+            self._asked_at = self._rest = self._again = None
+        if self._asked_at is None:
+            self._asked_at = now - timedelta(seconds=KEEP_SECONDS)
+        place = self._rest or (self._asked_at - timedelta(seconds=OVERLAP_SECONDS), "")
+        for _ in range(MAXIMUM_PAGES):
+            following = await self._read(connection, place)
+            if following is None:
+                self._asked_at, self._rest = now, None
+                return True
+            place = following
+        if self._rest is None:
             LOG.warning("more than %d links changed at once; asking for all anew", PAGE * MAXIMUM_PAGES)
             self._lookup.doubt_all()
-        self._asked_at = began
-        self._cache.checked_until = began + GOOD_SECONDS
-        return True
-
-    async def _read(self, connection: Connection, seconds: float) -> bool:
-        """Hand on what changed in the last seconds; False: it was too much."""
-        rows = await connection.fetch(_FIRST, PAGE, seconds)
-        for _ in range(MAXIMUM_PAGES):
-            for row in rows:
-                self._lookup.changed(row["short_code"], row["version"])
-            if len(rows) < PAGE:
-                return True
-            rows = await connection.fetch(_NEXT, PAGE, rows[-1]["updated_at"], rows[-1]["short_code"])
+        self._rest = place
         return False
+
+    async def _read_again(self, connection: Connection) -> None:
+        """Read a page of what changed lately once more, when it is time."""
+        now = time.monotonic()
+        if self._again is None:
+            if now < self._again_at or self._asked_at is None:
+                return
+            self._again = self._asked_at - timedelta(seconds=KEEP_SECONDS), ""
+            self._again_at = now + AGAIN_SECONDS
+        self._again = await self._read(connection, self._again)
+
+    async def _read(self, connection: Connection, place: Place) -> Place | None:
+        """Hand on a page of changes; the answer is where the next one begins, if there may be one."""
+        rows = await connection.fetch(_NEXT, PAGE, *place)
+        for row in rows:
+            self._lookup.changed(row["short_code"], row["version"])
+        return (rows[-1]["updated_at"], rows[-1]["short_code"]) if len(rows) == PAGE else None

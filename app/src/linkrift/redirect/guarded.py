@@ -12,7 +12,7 @@ from aiohttp import web
 from linkrift.links import PLAIN, LinkState
 from linkrift.postgres import DatabaseAwayError
 from linkrift.redirect import pages
-from linkrift.redirect.cache import Entry
+from linkrift.redirect.cache import Entry, TargetError
 from linkrift.redirect.clicks_left import ClicksLeft, UncountableError
 from linkrift.redirect.enumeration import Address
 from linkrift.redirect.passes import Passes
@@ -145,7 +145,11 @@ class GuardedLinks:
                 return visit.unavailable("This short link cannot be counted at the moment. Please try again.")
             if isinstance(left, LinkState):
                 self._changed(visit.code, left.version)
-                known = _Known.of(Entry(left, 0.0))
+                try:
+                    known = _Known.of(Entry(left, 0.0))
+                except TargetError as error:
+                    LOG.error("a link cannot be followed: %s", error, extra={"code": visit.code})
+                    return visit.unavailable("This short link leads nowhere at the moment.")
                 continue
             return self._lead(visit, known, cookie) if left else visit.gone()
         return visit.unavailable("This short link is being changed. Please try again.")

@@ -15,8 +15,8 @@ from redis.asyncio import Redis
 from linkrift import metrics, tasks
 from linkrift.links import ROW_COLUMNS, LinkState
 from linkrift.postgres import Database, DatabaseAwayError
-from linkrift.redirect.cache import Entry, MemoryCache
-from linkrift.redirect.changes import Changes
+from linkrift.redirect.cache import Entry, MemoryCache, TargetError
+from linkrift.redirect.changes import KEEP_SECONDS, Changes
 from linkrift.redis_client import REDIS_ERRORS, NotAskedError, link_key
 
 LOG = logging.getLogger(__name__)
@@ -26,6 +26,8 @@ REDIS_TTL_SECONDS = 300
 MAXIMUM_FLIGHTS = 1000
 # Of the time that a lookup may take, what a visitor waits for a newer copy of a link that we have.
 GRACE_SHARE = 0.25
+# How long a link that is old is used on when its lookup failed.
+RETRY_SECONDS = 1.0
 
 _QUERY = "\n".join(("SELECT", ROW_COLUMNS, "FROM links WHERE short_code = $1"))
 _QUERY_MANY = "\n".join(("SELECT short_code,", ROW_COLUMNS, "FROM links WHERE short_code = ANY($1)"))
@@ -72,6 +74,8 @@ class Lookup:
         self._replicas = list(replicas)
         self._timeout = timeout
         self._changes = Changes()
+        # Until then Redis may hold what was before a change that we missed.
+        self._redis_doubted_until = float("-inf")
         self._flights: dict[str, _Flight] = {}
         self._flying: set[asyncio.Task[Entry | None]] = set()
         self._fills: set[asyncio.Task[None]] = set()
@@ -117,8 +121,14 @@ class Lookup:
         now = time.monotonic()
         current = {code: state for code, state in found.items() if state.version >= self._changes.at_least(code)}
         for code, state in current.items():
-            self._cache.store(code, state, now)
+            self._keep(code, state, now)
         return len(current)
+
+    def _keep(self, code: str, state: LinkState, now: float) -> None:
+        try:
+            self._cache.store(code, state, now)
+        except TargetError as error:
+            LOG.error("a link cannot be followed: %s", error, extra={"code": code})
 
     def changed(self, code: str, version: int) -> None:
         """A link has a version by now: what we have, and what is on its way to us, may be older."""
@@ -137,7 +147,8 @@ class Lookup:
             flight.changed = True
 
     def doubt_all(self) -> None:
-        """Changes may have been missed."""
+        """Changes may have been missed: until Redis dropped what is old, it is asked only where nobody else answers."""
+        self._redis_doubted_until = time.monotonic() + KEEP_SECONDS
         self._cache.doubt_all()
         for flight in self._flights.values():
             flight.changed = True
@@ -170,22 +181,37 @@ class Lookup:
         error = None if task.cancelled() else task.exception()  # those who waited for it may have given up
         if error is not None and not isinstance(error, LookupUnavailableError):
             LOG.error("a lookup failed", exc_info=error, extra={"code": code})
+        known = self._cache.links.get(code)
+        if error is not None and known is not None and 0.0 < known.fresh_until <= time.monotonic():
+            # Nobody can tell: not each visitor has to find that out.
+            known.fresh_until = time.monotonic() + RETRY_SECONDS
 
     async def _fly(self, code: str, flight: _Flight) -> Entry | None:
         state = await self._load(code)
         now = time.monotonic()
-        if flight.changed:
-            # What we found may be what was there before the change: good for the visitors who asked before it.
-            return None if state is None else Entry(state, now)
-        return self._cache.store(code, state, now)
+        try:
+            if flight.changed:
+                # What we found may be what was there before the change: good for the visitors who asked before it.
+                return None if state is None else Entry(state, now)
+            return self._cache.store(code, state, now)
+        except TargetError as error:
+            raise LookupUnavailableError(str(error)) from error
 
     async def _load(self, code: str) -> LinkState | None:
         least = self._changes.at_least(code)
-        state = await self._from_redis(code)
+        doubted = time.monotonic() < self._redis_doubted_until
+        state = None if doubted else await self._from_redis(code)
         if state is not None and state.version >= least:
             REDIS_HITS.inc()
             return state
-        state, current = await self._from_postgresql(code, least)
+        try:
+            state, current = await self._from_postgresql(code, least)
+        except LookupUnavailableError:
+            state = await self._from_redis(code) if doubted else None
+            if state is None or state.version < least:
+                raise
+            REDIS_HITS.inc()
+            return state
         if state is not None:
             POSTGRESQL_HITS.inc()
             if current:

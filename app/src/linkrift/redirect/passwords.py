@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from enum import Enum, auto
 from urllib.parse import parse_qs, urlsplit
 
+import asyncpg
 from aiohttp import web
 
 from linkrift.link_passwords import MAXIMUM_LENGTH, BusyError, LinkPasswords
@@ -81,6 +82,8 @@ class Passwords:
             row = await asyncio.wait_for(self._find_hash(code), self._timeout)
         except asyncio.TimeoutError as error:
             raise DatabaseAwayError("timed out") from error
+        except asyncpg.PostgresError as error:
+            raise DatabaseAwayError(str(error)) from error
         if row is None:
             return Attempt(Outcome.GONE)
         password_hash = row["password_hash"]
@@ -88,17 +91,17 @@ class Passwords:
             # The owner took the password away a moment ago.
             return Attempt(Outcome.RIGHT)
         who = _visitor(address)
-        wait = await self._attempts.admit(code, who)
-        if wait:
-            return Attempt(Outcome.TOO_MANY, wait)
+        admission = await self._attempts.admit(code, who)
+        if admission.wait:
+            return Attempt(Outcome.TOO_MANY, admission.wait)
         try:
             right = len(password) <= MAXIMUM_LENGTH and await self._checker.verify(password_hash, password)
         except BusyError:
-            await self._attempts.forgive(code, who)
+            await self._attempts.forgive(code, who, admission)
             return Attempt(Outcome.BUSY, 1)
         if not right:
             return Attempt(Outcome.WRONG)
-        await self._attempts.forgive(code, who)
+        await self._attempts.forgive(code, who, admission)
         return Attempt(Outcome.RIGHT)
 
     async def _find_hash(self, code: str) -> Mapping[str, str | None] | None:
@@ -137,6 +140,8 @@ async def read_password(request: web.BaseRequest) -> str:
         body = await asyncio.wait_for(_read(request), BODY_SECONDS)
     except asyncio.TimeoutError as error:
         raise FormError("408 Request Timeout", "The form took too long.") from error
+    except web.RequestPayloadError as error:
+        raise FormError("400 Bad Request", "The form did not come whole.") from error
     try:
         fields = parse_qs(body.decode("ascii"), keep_blank_values=True, max_num_fields=4, errors="strict")
     except ValueError as error:

@@ -7,6 +7,8 @@ import logging
 import time
 from datetime import datetime
 
+import asyncpg
+
 from linkrift.links import PLAIN
 from linkrift.postgres import Database, DatabaseAwayError
 from linkrift.redirect import pages
@@ -42,7 +44,7 @@ class Previews:
         """Return when a link was made; None: nobody can tell, and the page does without."""
         try:
             return await asyncio.wait_for(self._ask(code), self._timeout)
-        except (DatabaseAwayError, asyncio.TimeoutError) as error:
+        except (DatabaseAwayError, asyncpg.PostgresError, asyncio.TimeoutError) as error:
             LOG.debug("cannot tell when a link was made: %s", error)
             return None
 

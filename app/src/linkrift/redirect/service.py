@@ -12,6 +12,7 @@ from multidict import istr
 
 from linkrift import metrics, tasks
 from linkrift.admission import Admission
+from linkrift.clicks import USER_AGENT_LENGTH
 from linkrift.codes import CANARY, is_code
 from linkrift.connections import Server, SilentConnections
 from linkrift.health import Health, State
@@ -24,7 +25,7 @@ from linkrift.redirect.attempts import Attempts
 from linkrift.redirect.buffer import ClickBuffer, RawClick
 from linkrift.redirect.cache import Entry
 from linkrift.redirect.clicks_left import ClicksLeft
-from linkrift.redirect.enumeration import UnknownCodes
+from linkrift.redirect.enumeration import Address, UnknownCodes
 from linkrift.redirect.fixed import FIXED
 from linkrift.redirect.guarded import GuardedLinks, refuse_method
 from linkrift.redirect.hosts import Hosts, is_own_address
@@ -42,7 +43,7 @@ from linkrift.redis_client import connect, connect_guarded
 from linkrift.release import Release
 from linkrift.request_ids import HEADER as REQUEST_ID
 from linkrift.request_ids import RequestIds
-from linkrift.visitors import VisitorNetworks
+from linkrift.visitors import VisitorNetworks, last_hops
 
 LOG = logging.getLogger(__name__)
 
@@ -50,6 +51,12 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 PREVIEW = "+"
 PASSWORDS_WAITING = 8
 TALLY_SECONDS = 1.0
+
+# Together they are hardly ever longer; then none of them is cut.
+SHORT_HEADERS = 512
+REFERRER_LENGTH = 1024
+# Longer than any country, so that what is cut is none.
+COUNTRY_LENGTH = 8
 
 # Names that are their own small form are looked up twice as fast.
 COUNTRY = istr("CF-IPCountry")
@@ -112,7 +119,11 @@ class RedirectService:
     def _make_guarded(self, settings: RedirectSettings) -> GuardedLinks:
         attempts = Attempts(self._redis, settings.pass_keys[0])
         return GuardedLinks(
-            clicks_left=ClicksLeft(self._database, timeout=settings.read_timeout),
+            clicks_left=ClicksLeft(
+                self._database,
+                timeout=settings.read_timeout,
+                at_once=max(1, settings.database.max_connections // 3),
+            ),
             passwords=Passwords(self._database, attempts, self._password_checker, timeout=settings.read_timeout),
             passes=Passes(settings.pass_keys),
             networks=self._networks,
@@ -211,19 +222,16 @@ class RedirectService:
         return 302, self._answers.found(entry.location, request_id, now, close=close)
 
     def _capture(self, request: web.BaseRequest, code: str, request_id: str, now: float, referrer: str) -> None:
-        """Take a click."""
+        """Take a click; of headers, no more than is looked at: they wait in memory."""
         headers = request.headers
+        agent = headers.get(hdrs.USER_AGENT, "")
+        forwarded_for = ",".join(headers.getall(hdrs.X_FORWARDED_FOR, ()))
+        country = headers.get(COUNTRY, "")
+        if len(agent) + len(referrer) + len(forwarded_for) + len(country) > SHORT_HEADERS:
+            agent, referrer, country = agent[:USER_AGENT_LENGTH], referrer[:REFERRER_LENGTH], country[:COUNTRY_LENGTH]
+            forwarded_for = last_hops(forwarded_for)
         self._clicks.capture(
-            RawClick(
-                code,
-                now,
-                request_id,
-                referrer,
-                headers.get(hdrs.USER_AGENT, ""),
-                request.remote or "",
-                ",".join(headers.getall(hdrs.X_FORWARDED_FOR, ())),
-                headers.get(COUNTRY, ""),
-            )
+            RawClick(code, now, request_id, referrer, agent, request.remote or "", forwarded_for, country)
         )
 
     async def _answer_from_stores(self, request: web.BaseRequest, code: str, request_id: str) -> Reply:
@@ -250,6 +258,11 @@ class RedirectService:
         self, visit: Visit, code: str, answer: Callable[[Visit, Entry], Awaitable[Reply]]
     ) -> Reply:
         """Answer with a link that has to be looked up first, or that there is none."""
+        if code not in self._cache.links and is_code(code):
+            # Whoever tries out codes learns nothing more, and costs no store anything.
+            wait = self._unknown_codes.wait(self._counted_address(visit), time.monotonic())
+            if wait:
+                return _slow_down(visit, wait)
         try:
             entry = await self._find(code)
         except LookupUnavailableError as error:
@@ -303,14 +316,15 @@ class RedirectService:
 
     def _not_there(self, visit: Visit) -> Reply:
         """There is no such link; whoever asks for one such after another is told to slow down."""
+        wait = self._unknown_codes.note(self._counted_address(visit), time.monotonic())
+        return _slow_down(visit, wait) if wait else visit.not_there()
+
+    def _counted_address(self, visit: Visit) -> Address | None:
+        """Return whose unknown codes are counted; None: nobody's."""
         address = self._networks.address(*_from(visit.request))
         # A rollout's gates ask from the machine itself, and for codes that nobody has.
         own = address is not None and is_own_address(str(address), visit.request)
-        wait = 0 if own else self._unknown_codes.note(address, time.monotonic())
-        if not wait:
-            return visit.not_there()
-        text = "You asked for too many short links that do not exist."
-        return visit.text("429 Too Many Requests", text, {"Retry-After": str(wait)})
+        return None if own else address
 
     def _visit(self, request: web.BaseRequest, code: str, request_id: str) -> Visit:
         # A body that is not read must not be taken for the next request.
@@ -336,6 +350,11 @@ class RedirectService:
         while True:
             await asyncio.sleep(TALLY_SECONDS)
             self.refresh_metrics()
+
+
+def _slow_down(visit: Visit, wait: int) -> Reply:
+    text = "You asked for too many short links that do not exist."
+    return visit.text("429 Too Many Requests", text, {"Retry-After": str(wait)})
 
 
 def _from(request: web.BaseRequest) -> tuple[str, str]:

@@ -24,11 +24,17 @@ LOG = logging.getLogger(__name__)
 
 SUFFIX = ".clicks"
 SEGMENT_BYTES = 4 * 1024 * 1024
+# A file is sent as a whole, from the beginning whenever that fails: it has about so many clicks at most.
+SEGMENT_CLICKS = 50_000
+# Files that broke in the middle are kept for a person to look at, so many of them.
+DAMAGED_SUFFIX = ".damaged"
+DAMAGED_FILES = 8
 # What a record may hold: a hundred events of the greatest length, each character escaped, are less.
 RECORD_BYTES = 8 * 1024 * 1024
 
 _HEADER = struct.Struct("<4sBIII")  # mark, kind, clicks, bytes, checksum
 _MARK = b"LKC1"
+_PROBE = ".probe"
 
 
 class Kind(IntEnum):
@@ -59,6 +65,8 @@ class Adopted:
     Attributes:
         records: what can be read of it.
         damaged: clicks of records whose checksum is wrong or whose end is missing, as far as that can be told.
+        broken: it ends in something else than a record, which may have been some.
+        foreign: it holds what a later release wrote; this one cannot send it.
     """
 
     def __init__(self, path: Path, descriptor: int) -> None:
@@ -66,12 +74,21 @@ class Adopted:
         self._path = path
         self._descriptor = descriptor
         self.damaged = 0
+        self.broken = False
+        self.foreign = False
         self.records = list(self._read(path.read_bytes()))
 
     def finish(self) -> None:
-        """Remove the file: all of it was sent."""
-        self._path.unlink()
-        self.leave()
+        """Remove the file: all of it was sent. What broke in the middle is kept under another name."""
+        try:
+            if self.broken and len(list(self._path.parent.glob(f"*{DAMAGED_SUFFIX}"))) < DAMAGED_FILES:
+                self._path.rename(self._path.with_suffix(DAMAGED_SUFFIX))
+            else:
+                self._path.unlink()
+        except OSError as error:
+            LOG.error("a file of the spool was sent and cannot be removed: %s", error, extra={"file": self._path.name})
+        finally:
+            self.leave()
 
     def leave(self) -> None:
         """Let go of the file: another one may send it."""
@@ -84,22 +101,32 @@ class Adopted:
                 LOG.warning("the spool's file ends within a record", extra={"file": self._path.name})
                 return
             mark, kind, clicks, length, checksum = _HEADER.unpack_from(data, place)
+            if place == 0 and mark != _MARK and mark.startswith(_MARK[:3]):
+                self.foreign = True
+                return
             if mark != _MARK or length > RECORD_BYTES:
+                self.broken = True
                 LOG.error("the spool's file is damaged", extra={"file": self._path.name, "at": place})
                 return
             payload = data[place + _HEADER.size : place + _HEADER.size + length]
             place += _HEADER.size + length
-            if zlib.crc32(payload, kind ^ clicks) == checksum and kind in tuple(Kind):
-                yield Record(Kind(kind), payload.decode(), clicks)
-            else:
+            if zlib.crc32(payload, kind ^ clicks) != checksum:
                 self.damaged += clicks
                 LOG.error("a record of the spool is damaged", extra={"file": self._path.name, "clicks": clicks})
+            elif kind in tuple(Kind):
+                yield Record(Kind(kind), payload.decode(), clicks)
+            else:
+                self.foreign = True
+                return
 
 
 class Spool:
     """Keeps records in files of one directory, which all processes of a host share.
 
     What `append` has returned is on the disk (fdatasync), and survives the loss of power.
+
+    Attributes:
+        failing: what was tried last could not be written.
     """
 
     def __init__(self, directory: Path, limit: int) -> None:
@@ -114,8 +141,11 @@ class Spool:
         self._limit = limit
         self._segment = min(SEGMENT_BYTES, max(4096, limit // 8))
         self._descriptor: int | None = None
+        self._path = directory
         self._written = 0
-        self._failing = False
+        self._clicks = 0
+        self._found: list[Path] = []
+        self.failing = False
 
     def append(self, records: Sequence[Record], *, beyond_limit: bool = False) -> int:
         """Write records.
@@ -127,42 +157,77 @@ class Spool:
         Returns:
             How many were written; fewer than all when the bound is reached or the disk does not take more.
         """
-        written = 0
+        confirmed = written = 0
         try:
             for record in records:
+                if self._is_full():
+                    self._sync()
+                    confirmed = written
+                    self.release()
                 if not self._have_room(beyond_limit):
                     break
-                self._write(record.encode())
+                self._write(record)
                 written += 1
-            if written and self._descriptor is not None:
-                os.fdatasync(self._descriptor)
+            if written > confirmed:
+                self._sync()
         except OSError as error:
-            self._give_up(error)
-            # What was not confirmed may be there all the same; whoever sends both counts once.
-            return 0
+            return self._give_up(error, confirmed, written)
         if written:
-            self._failing = False
+            self.failing = False
         return written
 
+    def probe(self) -> bool:
+        """Tell whether the disk takes anything, before it has to."""
+        path = self._directory / f"{secrets.token_hex(8)}{_PROBE}"
+        try:
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            try:
+                os.write(descriptor, _MARK)
+                os.fdatasync(descriptor)
+            finally:
+                os.close(descriptor)
+                path.unlink()
+        except OSError as error:
+            self._say(error)
+            return False
+        return True
+
     def release(self) -> None:
-        """Let others send what was written."""
+        """Let others send what was written; a file with nothing in it goes."""
         if self._descriptor is not None:
-            os.close(self._descriptor)
-            self._descriptor = None
+            descriptor, self._descriptor = self._descriptor, None
+            try:
+                if self._written == 0:
+                    self._path.unlink()
+            finally:
+                os.close(descriptor)
 
     def adopt(self) -> Adopted | None:
-        """Take over the oldest file that nobody holds; None: there is none."""
-        for path in self._files():
+        """Take over a file that nobody holds, the oldest first; None: there is none, or all were gone through."""
+        # Looked for once for all of them: after a long outage there are many.
+        self._found = self._found or self._files()[::-1]
+        while self._found:
             with suppress(OSError):
-                descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-                if not _locked(descriptor):
-                    continue
-                try:
-                    return Adopted(path, descriptor)
-                except BaseException:
-                    os.close(descriptor)
-                    raise
+                adopted = self._try_to_adopt(self._found.pop())
+                if adopted is not None:
+                    return adopted
         return None
+
+    @staticmethod
+    def _try_to_adopt(path: Path) -> Adopted | None:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        if not _locked(descriptor):
+            return None
+        try:
+            adopted = Adopted(path, descriptor)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        if adopted.foreign:
+            LOG.warning("a file of the spool is of another release, which may send it", extra={"file": path.name})
+            adopted.leave()
+            return None
+        return adopted
 
     def size(self) -> int:
         """Return how many bytes the files have."""
@@ -179,30 +244,50 @@ class Spool:
             return []
 
     def _have_room(self, beyond_limit: bool) -> bool:
-        """Have a file open with room for a record."""
-        if self._descriptor is not None and self._written >= self._segment:
-            os.fdatasync(self._descriptor)
-            self.release()
+        """Have a file open."""
         if self._descriptor is None:
             if not beyond_limit and self.size() + self._segment > self._limit:
                 return False
             self._descriptor = self._open()
-            self._written = 0
+            self._written = self._clicks = 0
         return True
+
+    def _is_full(self) -> bool:
+        return self._descriptor is not None and (self._written >= self._segment or self._clicks >= SEGMENT_CLICKS)
+
+    def _sync(self) -> None:
+        """Have on the disk what was written; where that fails, nothing of the file can be relied on."""
+        if self._descriptor is None:
+            return
+        try:
+            os.fdatasync(self._descriptor)
+        except OSError:
+            descriptor, self._descriptor = self._descriptor, None
+            os.close(descriptor)
+            raise
 
     def _open(self) -> int:
         """Make a file and lock it; one that an adopter got to first, and found empty, is made anew."""
         while True:
             path = self._directory / f"{time.time_ns():020d}-{secrets.token_hex(4)}{SUFFIX}"
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-            if _locked(descriptor):
+            if not _locked(descriptor):
+                continue
+            try:
                 self._remember(self._directory)
-                return descriptor
+            except BaseException:
+                with suppress(OSError):
+                    path.unlink()
+                os.close(descriptor)
+                raise
+            self._path = path
+            return descriptor
 
-    def _write(self, data: bytes) -> None:
+    def _write(self, record: Record) -> None:
         """Write a record, or nothing of it."""
         if self._descriptor is None:
             raise OSError("no file is open")
+        data = record.encode()
         rest = memoryview(data)
         try:
             while rest:
@@ -212,15 +297,23 @@ class Spool:
             os.lseek(self._descriptor, self._written, os.SEEK_SET)
             raise
         self._written += len(data)
+        self._clicks += record.clicks
 
-    def _give_up(self, error: OSError) -> None:
-        """Say once that the disk takes nothing, and begin with a new file when it is tried again."""
-        if not self._failing:
-            LOG.error("the spool cannot be written: %s", error)
-        self._failing = True
+    def _give_up(self, error: OSError, confirmed: int, written: int) -> int:
+        """Begin with a new file when it is tried again; returns how many records are on the disk all the same."""
+        self._say(error)
+        # What cannot be confirmed may be there, too; whoever sends both counts once.
         with suppress(OSError):
+            if self._descriptor is not None:
+                self._sync()
+                confirmed = written
             self.release()
-        self._descriptor = None
+        return confirmed
+
+    def _say(self, error: OSError) -> None:
+        if not self.failing:
+            LOG.error("the spool cannot be written: %s", error)
+        self.failing = True
 
     @staticmethod
     def _remember(directory: Path) -> None:

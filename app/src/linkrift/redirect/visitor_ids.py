@@ -60,15 +60,16 @@ class VisitorSalts:
             await asyncio.sleep(RETRY_SECONDS if missing else LOOK_SECONDS)
 
     async def refresh(self, now: float) -> int:
-        """Get the salts that are needed now and are not here, and forget the old ones; returns how many are missing."""
+        """Get the salts that are needed now, and forget the old ones; returns how many are missing."""
         today = int(now) // DAY_SECONDS
         wanted = {today, int(now + AHEAD_SECONDS) // DAY_SECONDS}
         try:
-            for day in sorted(wanted - self._salts.keys()):
+            # Those that are here, too: Redis gives them up when its memory is full, and hosts must not differ.
+            for day in sorted(wanted):
                 self._salts[day] = await self._salt(day, now)
             self._failing = False
         except REDIS_ERRORS as error:
-            if not self._failing:
+            if not self._failing and wanted - self._salts.keys():
                 LOG.warning("visitors cannot be told apart, Redis has no salt for them: %s", error)
             self._failing = True
         for day in [day for day in self._salts if day < today - 1]:
@@ -76,10 +77,11 @@ class VisitorSalts:
         return len(wanted - self._salts.keys())
 
     async def _salt(self, day: int, now: float) -> bytes:
-        """Return the day's salt; whoever comes first makes it."""
+        """Return the day's salt; whoever comes first makes it, whoever has one brings it back."""
         key = salt_key(day)
         lifetime = (day + 2) * DAY_SECONDS - int(now)
-        await self._redis.set(key, secrets.token_hex(_SALT_BYTES), ex=lifetime, nx=True)
+        own = self._salts.get(day) or secrets.token_hex(_SALT_BYTES)
+        await self._redis.set(key, own, ex=lifetime, nx=True)
         salt = await self._redis.get(key)
         if not isinstance(salt, bytes):
             raise OSError("it did not keep one")

@@ -70,6 +70,8 @@ async def warm_up(redis: Redis, cache: MemoryCache, lookup: Lookup, count: int) 
         await asyncio.wait_for(load(), DEADLINE_SECONDS)
     except (*REDIS_ERRORS, DatabaseAwayError, asyncio.TimeoutError) as error:
         LOG.warning("starting with %d links in memory: %s", loaded, str(error) or "no time left")
+    except Exception:  # whatever it is: without these links we can start, too
+        LOG.exception("starting with %d links in memory", loaded)
     LOG.info("links in memory", extra={"links": loaded, "duration_ms": round((time.monotonic() - began) * 1000, 3)})
     return loaded
 

@@ -6,8 +6,9 @@ import asyncio
 import itertools
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 from linkrift import metrics, tasks
 from linkrift.clickhouse import ClickHouse, ClickHouseAwayError
@@ -28,6 +29,8 @@ REJECTIONS_LOGGED = 10
 ENTRIES_PER_READ = 50
 RETRY_FIRST_SECONDS = 0.2
 RETRY_MOST_SECONDS = 5.0
+
+_T = TypeVar("_T")
 
 
 def _rejections(entries: Iterable[StreamEntry]) -> Iterator[dict[str, str]]:
@@ -139,10 +142,15 @@ class Consumer:
             await self._recover()
             reclaim_at = 0.0
             while self._wanted():
-                if time.monotonic() >= reclaim_at:
-                    reclaim_at = time.monotonic() + self._reclaim_after / 4
-                    await self._take(await self._queue.reclaim(self._reclaim_after, self._room()))
                 room = self._room()
+                if time.monotonic() >= reclaim_at:
+                    left = await self._queue.reclaim(self._reclaim_after, room)
+                    await self._take(left)
+                    if len(left) >= room:
+                        # There may be more: a lost host leaves thousands.
+                        continue
+                    reclaim_at = time.monotonic() + self._reclaim_after / 4
+                    room = self._room()
                 entries = await self._queue.read(room, self._patience())
                 if len(entries) == room:
                     # More may wait than fits.
@@ -196,7 +204,14 @@ class Consumer:
         batch, self._filling = self._filling, Batch(0.0)
         task = asyncio.create_task(self._store(batch))
         self._storing[task] = batch
-        task.add_done_callback(lambda done: self._storing.pop(done))
+        task.add_done_callback(self._stored_or_not)
+
+    def _stored_or_not(self, done: asyncio.Task[None]) -> None:
+        batch = self._storing.pop(done)
+        error = None if done.cancelled() else done.exception()
+        if error is not None:
+            # They stay this worker's; it takes them up when it begins again.
+            LOG.error("a batch failed unforeseen", exc_info=error, extra={"entries": len(batch.entries)})
 
     def _in_flight(self) -> int:
         """Return how many events are taken."""
@@ -219,14 +234,8 @@ class Consumer:
         clicks = (click for entry in batch.entries for click in entry.clicks)
         while chunk := list(itertools.islice(clicks, self._batch_limit)):
             await self._insert(await asyncio.to_thread(columns, chunk))
-        try:
-            rejected = await self._queue.set_aside(batch.entries)
-            await self._queue.acknowledge(batch.entries)
-        except REDIS_ERRORS as error:
-            # They come again, and are counted once.
-            metrics.DEPENDENCY_ERRORS.labels("redis").inc()
-            LOG.warning("cannot acknowledge stored clicks: %s", error, extra={"entries": len(batch.entries)})
-            return
+        rejected = await self._until_taken(self._queue.set_aside, batch.entries)
+        await self._until_taken(self._queue.acknowledge, batch.entries)
         self._stored(click for entry in batch.entries for click in entry.clicks)
         metrics.CLICKS_STORED.inc(batch.events)
         metrics.CLICKS_REJECTED.inc(rejected)
@@ -237,6 +246,20 @@ class Consumer:
         if LOG.isEnabledFor(logging.DEBUG):
             for click in (click for entry in batch.entries for click in entry.clicks):
                 LOG.debug("click stored", extra={"request_id": click.request_id, "event_id": click.event_id})
+
+    async def _until_taken(
+        self, send: Callable[[Sequence[StreamEntry]], Awaitable[_T]], entries: Sequence[StreamEntry]
+    ) -> _T:
+        """Tell Redis, however often it takes: nobody else takes them while this worker lives, nor does it itself."""
+        pause = RETRY_FIRST_SECONDS
+        while True:
+            try:
+                return await send(entries)
+            except REDIS_ERRORS as error:
+                metrics.DEPENDENCY_ERRORS.labels("redis").inc()
+                LOG.warning("cannot acknowledge stored clicks: %s", error, extra={"entries": len(entries)})
+            await asyncio.sleep(pause)
+            pause = min(pause * 2, RETRY_MOST_SECONDS)
 
     async def _insert(self, block: Sequence[Sequence[object]]) -> None:
         pause = RETRY_FIRST_SECONDS

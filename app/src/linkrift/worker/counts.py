@@ -7,6 +7,7 @@ steps, changes nothing. They are counted month by month, so that a month whose c
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 import time
 from collections import defaultdict
@@ -23,6 +24,8 @@ DAY_MS = 86_400_000
 CODES_AT_ONCE = 1000
 # Links that wait to be counted, at most; what comes beyond that is counted with its next click, or at the next start.
 CODES_WAITING = 100_000
+# One whose clicks of a month are too many for ClickHouse is not tried again for so long.
+ASIDE_SECONDS = 3600.0
 # Counting takes at most this part of the time, however large the links are.
 SHARE = 0.05
 # After a start, links that were clicked since then are counted: nobody knows what the one before had not counted yet.
@@ -75,14 +78,17 @@ class ClickCounts:
         self._admitted = admitted
         self._interval = interval
         self._waiting: dict[tuple[str, date], None] = {}
+        self._aside: dict[tuple[str, date], float] = {}
+        self._at_once = CODES_AT_ONCE
         self._swept = False
 
     def touch(self, clicks: Iterable[Click]) -> None:
         """Note that these are in ClickHouse."""
         days = {(click.code, click.clicked_at_ms // DAY_MS) for click in clicks}
         for code, day in days:
-            if len(self._waiting) < CODES_WAITING:
-                self._waiting[code, _month_of(day * DAY_MS / 1000)] = None
+            key = code, _month_of(day * DAY_MS / 1000)
+            if len(self._waiting) < CODES_WAITING and not self._is_aside(key):
+                self._waiting[key] = None
 
     async def run(self) -> None:
         """Count until cancelled."""
@@ -97,6 +103,11 @@ class ClickCounts:
                 if not failing:
                     LOG.warning("clicks are not counted for the lists of links at the moment: %s", error)
                 failing = True
+            except Exception:
+                # A full disk of PostgreSQL, a missing right: what a person mends while this goes on.
+                if not failing:
+                    LOG.exception("clicks are not counted for the lists of links at the moment")
+                failing = True
             await asyncio.sleep(max(self._interval, (time.monotonic() - started) * (1 / SHARE - 1)))
 
     async def count(self) -> None:
@@ -105,21 +116,53 @@ class ClickCounts:
         Raises:
             ClickHouseAwayError, DatabaseAwayError: one of them cannot be used; the links go on waiting.
         """
+        await self._count_waiting()
         if not self._swept:
             await self._sweep()
+            await self._count_waiting()
+
+    async def _count_waiting(self) -> None:
         while self._waiting:
-            # Taken out before they are counted: one that is clicked meanwhile comes in again.
-            some = [self._waiting.popitem()[0] for _ in range(min(CODES_AT_ONCE, len(self._waiting)))]
+            # Those that wait longest. Taken out before they are counted: one that is clicked meanwhile comes in again.
+            some = list(itertools.islice(self._waiting, self._at_once))
+            for key in some:
+                del self._waiting[key]
             try:
                 await self._store(await self._count(some))
-            except BaseException:
-                self._waiting.update(dict.fromkeys(some))
-                raise
+            except BaseException as error:
+                if not isinstance(error, ClickHouseAwayError) or not error.too_large:
+                    self._waiting.update(dict.fromkeys(some))
+                    raise
+                self._count_fewer(some, error)
+            else:
+                self._at_once = min(self._at_once * 2, CODES_AT_ONCE)
+
+    def _count_fewer(self, some: list[tuple[str, date]], error: ClickHouseAwayError) -> None:
+        """Count half as many at a time, after the others; set one aside that alone is too large."""
+        if len(some) > 1:
+            self._waiting.update(dict.fromkeys(some))
+            self._at_once = len(some) // 2
+            return
+        now = time.monotonic()
+        self._aside = {key: until for key, until in self._aside.items() if until > now}
+        if len(self._aside) < CODES_WAITING:
+            self._aside[some[0]] = now + ASIDE_SECONDS
+        LOG.warning("a link has too many clicks to be counted: %s", error, extra={"code": some[0][0]})
+
+    def _is_aside(self, key: tuple[str, date]) -> bool:
+        return bool(self._aside) and self._aside.get(key, 0.0) > time.monotonic()
 
     async def _sweep(self) -> None:
+        """Have those counted that were clicked before this process began; without them, where they are too many."""
         now = time.time()
         since = int(now) - SWEEP_SECONDS
-        rows = await self._clickhouse.execute(_CLICKED, {"since": since, "most": CODES_WAITING})
+        try:
+            rows = await self._clickhouse.execute(_CLICKED, {"since": since, "most": CODES_WAITING})
+        except ClickHouseAwayError as error:
+            if not error.too_large:
+                raise
+            LOG.warning("what was clicked before the start is counted with the next click: %s", error)
+            rows = []
         for month in {_month_of(since), _month_of(now)}:
             self._waiting.update(dict.fromkeys((str(row[0]), month) for row in rows))
         self._swept = True

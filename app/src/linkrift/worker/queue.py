@@ -67,19 +67,26 @@ class ClickQueue:
     async def reclaim(self, idle_seconds: float, count: int) -> list[StreamEntry]:
         """Take entries over that others took at least `idle_seconds` ago."""
         idle_ms = int(idle_seconds * 1000)
-        pending = cast(
-            "list[dict[str, Any]]",
-            await self._redis.xpending_range(CLICK_STREAM, WORKER_GROUP, "-", "+", _PENDING_AT_ONCE),
-        )
-        idle: list[Any] = [
-            entry["message_id"]
-            for entry in pending
-            if entry["time_since_delivered"] >= idle_ms and entry["consumer"] != self._consumer.encode()
-        ][:count]
+        idle: list[Any] = []
+        # Consumer by consumer: what one has, were it this one, must not hide what another one left.
+        for name in await self._others():
+            pending = cast(
+                "list[dict[str, Any]]",
+                await self._redis.xpending_range(CLICK_STREAM, WORKER_GROUP, "-", "+", _PENDING_AT_ONCE, name),
+            )
+            idle += [entry["message_id"] for entry in pending if entry["time_since_delivered"] >= idle_ms]
+            if len(idle) >= count:
+                break
         if not idle:
             return []
-        claimed = await self._redis.xclaim(CLICK_STREAM, WORKER_GROUP, self._consumer, idle_ms, idle)
+        claimed = await self._redis.xclaim(CLICK_STREAM, WORKER_GROUP, self._consumer, idle_ms, idle[:count])
         return _entries([[CLICK_STREAM, claimed]])
+
+    async def _others(self) -> list[str]:
+        """Return the names of the other consumers that took entries and did not acknowledge them."""
+        summary = await self._redis.xpending(CLICK_STREAM, WORKER_GROUP)
+        names = [consumer["name"].decode() for consumer in summary["consumers"]]
+        return [name for name in names if name != self._consumer]
 
     async def acknowledge(self, entries: Sequence[StreamEntry]) -> None:
         """Take entries out of the stream for good."""

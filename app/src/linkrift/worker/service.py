@@ -69,6 +69,7 @@ class WorkerService:
         )
         self._tasks: list[asyncio.Task[None]] = []
         self._consuming: asyncio.Task[None] | None = None
+        self._counting: asyncio.Task[None] | None = None
         self.activity = Activity()
         self.health = Health(
             "worker",
@@ -92,7 +93,8 @@ class WorkerService:
         self._tasks = [asyncio.create_task(self._watch()), asyncio.create_task(self._keep_metrics())]
         if self._database is not None and self._counts is not None:
             await self._database.open()
-            self._tasks.append(asyncio.create_task(self._counts.run()))
+            self._counting = asyncio.create_task(self._counts.run())
+            self._tasks.append(self._counting)
 
     async def flush(self, deadline_seconds: float) -> None:
         """Store and acknowledge what was taken."""
@@ -150,14 +152,14 @@ class WorkerService:
         await self._clickhouse.execute(_DRY_RUN)
 
     async def _watch(self) -> None:
-        """Report; end the process when the consumer ended in a way that nobody foresaw, so that it is started again."""
+        """Report; end the process when a task ended in a way that nobody foresaw, so that it is started again."""
         while True:
             await asyncio.sleep(POLL_SECONDS)
             self._report()
-            if self._consuming is not None and self._consuming.done() and not self._consuming.cancelled():
-                error = self._consuming.exception()
+            for name, task in (("consumer", self._consuming), ("counts", self._counting)):
+                error = None if task is None or not task.done() or task.cancelled() else task.exception()
                 if error is not None:
-                    LOG.critical("the consumer failed; ending the process", exc_info=error)
+                    LOG.critical("the %s failed; ending the process", name, exc_info=error)
                     os._exit(1)
 
     async def _keep_metrics(self) -> None:

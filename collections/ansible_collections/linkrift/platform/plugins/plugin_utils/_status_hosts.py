@@ -86,6 +86,11 @@ def row_of(
     ]
     if drained:
         row.notes.append("drained")
+    if state.get("rendered") and live.get("config_digest") not in (None, state["rendered"]):
+        # Such as which balancers it believes when they say where visitors come from.
+        row.notes.append(
+            f"{row.slot} began before its settings changed; deploy.yml with the same release brings the new ones"
+        )
     return row
 
 

@@ -130,6 +130,15 @@ def test_a_host_that_differs_from_the_record(fleet: dict[str, dict[str, Any]]) -
     assert said(fleet)["findings"] == [f"{name} redirect: no fleet record has it" for name in ("app1", "app2")]
 
 
+def test_settings_that_a_slot_does_not_have_yet(fleet: dict[str, dict[str, Any]]) -> None:
+    mine(fleet)["rendered"] = "s2"
+    found = said(fleet)
+    assert found["notes"] == [
+        "app1 redirect: blue began before its settings changed; deploy.yml with the same release brings the new ones"
+    ]
+    assert found["findings"] == []
+
+
 def test_a_warm_slot_and_a_drained_host_are_meant(fleet: dict[str, dict[str, Any]]) -> None:
     mine(fleet)["slots"]["green"].update(slot("warm", NEW, warm_until=int(NOW) + 60))
     looked = fleet["app2"]["status_looked"]["services"]
