@@ -14,6 +14,8 @@ from http import HTTPStatus
 from typing import Any
 
 from aiohttp import web
+from aiohttp.http_parser import RawRequestMessage
+from aiohttp.streams import EMPTY_PAYLOAD
 
 LOG = logging.getLogger(__name__)
 
@@ -26,11 +28,52 @@ MAXIMUM_FIELD = 8190
 # Balancers let 64 fields through, and add some of their own.
 MAXIMUM_FIELDS = 80
 
+# A client that asks on and on without reading the answers is cut off.
+UNREAD_BYTES = 256 * 1024
+
+AtOnce = Callable[[RawRequestMessage, str], bytes | None]
+"""Makes the whole answer to a request without a body, given its head and the peer's address; None: it takes longer."""
+
+# What a parser returns that found no request.
+_NO_REQUEST: tuple[tuple[()], bool, bytes] = ((), False, b"")
+
 
 class Connection(web.RequestHandler):
-    """A connection whose broken requests get the service's own answer, which repeats nothing of them."""
+    """A connection whose broken requests get the service's own answer, which repeats nothing of them.
 
-    __slots__ = ()
+    What can be answered at once is: while no other request of the connection waits, it is taken from the parser's
+    hands, and no task, no request object and no response object is made for it. They cost more than the answer.
+    """
+
+    __slots__ = ("_peer",)
+
+    def __init__(self, server: Server, **options: Any) -> None:
+        """Prepare; for the options see aiohttp's."""
+        super().__init__(server, **options)
+        self._peer = ""
+        if server.at_once is not None:
+            self._parser: Any = _Parser(self, self._parser, server.at_once)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Note who the peer is."""
+        super().connection_made(transport)
+        peer = self.peername
+        self._peer = str(peer[0]) if isinstance(peer, (list, tuple)) else str(peer or "")
+
+    def answered(self, message: RawRequestMessage, at_once: AtOnce) -> bool:
+        """Answer a request that has no body, if that can be done now; tell whether it was."""
+        waiter, transport = self._waiter, self.transport
+        if waiter is None or waiter.done() or self._messages or transport is None or transport.is_closing():
+            return False
+        answer = at_once(message, self._peer)
+        if answer is None:
+            return False
+        transport.write(answer)
+        if transport.get_write_buffer_size() > UNREAD_BYTES:
+            transport.abort()
+        self._request_count += 1
+        self._next_keepalive_close_time = self._loop.time() + self._keepalive_timeout
+        return True
 
     def handle_error(
         self,
@@ -54,6 +97,33 @@ class Connection(web.RequestHandler):
         return response
 
 
+class _Parser:
+    """aiohttp's parser, out of whose hands requests are taken that can be answered at once."""
+
+    __slots__ = ("_at_once", "_connection", "_parser", "message_consumed")
+
+    def __init__(self, connection: Connection, parser: Any, at_once: AtOnce) -> None:
+        self._connection = connection
+        self._parser = parser
+        self._at_once = at_once
+        self.message_consumed = parser.message_consumed
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._parser, name)
+
+    def feed_data(self, data: bytes) -> tuple[Any, bool, bytes]:
+        """Return the requests that are left, whether the protocol changes, and what belongs to the next one."""
+        found: tuple[Any, bool, bytes] = self._parser.feed_data(data)
+        messages, upgraded, _ = found
+        # One that others follow is answered in its turn, with them.
+        if len(messages) == 1 and not upgraded:
+            message, payload = messages[0]
+            if payload is EMPTY_PAYLOAD and self._connection.answered(message, self._at_once):
+                self.message_consumed()
+                return _NO_REQUEST
+        return found
+
+
 class Server(web.Server):
     """A server of such connections."""
 
@@ -62,6 +132,7 @@ class Server(web.Server):
         handler: Callable[[Any], Awaitable[web.StreamResponse]],
         *,
         refuse: Callable[[int], web.Response],
+        at_once: AtOnce | None = None,
         **options: Any,
     ) -> None:
         """Serve a handler.
@@ -69,11 +140,13 @@ class Server(web.Server):
         Args:
             handler: answers requests.
             refuse: makes the answer, given its status, to what is none.
+            at_once: is asked before the handler.
             options: see aiohttp's.
         """
         limits = {"max_line_size": MAXIMUM_FIELD, "max_field_size": MAXIMUM_FIELD, "max_headers": MAXIMUM_FIELDS}
         super().__init__(handler, **{**limits, **options})
         self.refuse = refuse
+        self.at_once = at_once
 
     def __call__(self) -> web.RequestHandler:
         """Return what serves a connection."""

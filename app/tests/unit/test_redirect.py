@@ -100,7 +100,7 @@ async def test_of_long_headers_a_click_keeps_no_more_than_is_looked_at(monkeypat
             }
         )
         request = make_mocked_request("GET", "/abc", headers=headers)
-        service._capture(request, "abc", "visit", 1.0, "r" * count)
+        service._take_click(request, "abc", "visit", 1.0, "r" * count)
     short, long = taken
     assert (short.user_agent, short.referrer, short.forwarded_for, short.country) == ("a", "r", "10.9.9.9", "AT")
     assert [len(each) for each in (long.user_agent, long.referrer, long.country)] == [512, 1024, 8]

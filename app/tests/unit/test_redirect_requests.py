@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -48,7 +49,24 @@ class Server:
         return [line.partition(b" ")[2][:3] for line in answered.split(b"\r\n") if line.startswith(b"HTTP/1.")]
 
     async def get(self, target: bytes, headers: bytes = HOST) -> list[bytes]:
-        return await self.send(b"GET " + target + b" HTTP/1.1\r\n" + headers + b"Connection: close\r\n\r\n")
+        """Ask for something, and once more on a connection that stays open, which may be answered at once."""
+        request = b"GET " + target + b" HTTP/1.1\r\n" + headers
+        statuses = await self.send(request + b"Connection: close\r\n\r\n")
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        try:
+            writer.write(request + b"\r\n")
+            again = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 10.0)
+        finally:
+            writer.close()
+        first = self.answered.partition(b"\r\n\r\n")[0].split(b"\r\n")
+        if statuses != [b"429"]:
+            assert _without_ids(again.removesuffix(b"\r\n\r\n").split(b"\r\n")) == _without_ids(first)
+        return statuses
+
+
+def _without_ids(lines: list[bytes]) -> list[bytes]:
+    """Leave out of an answer's head what is never the same twice."""
+    return [line for line in lines if not line.startswith((b"Date:", b"X-Request-ID:", b"Connection:"))]
 
 
 @pytest.fixture
@@ -251,3 +269,134 @@ async def test_what_comes_before_http_1_1(server: Server) -> None:
     assert await server.send(b"GET /abc1234 HTTP/1.0\r\n" + HOST + b"\r\n") == [b"302"]
     assert await server.send(b"GET /abc1234 HTTP/1.0\r\n\r\n") == [b"421"]
     assert await server.send(b"GET /health HTTP/1.0\r\n\r\n") == [b"200"]
+
+
+@dataclass
+class Kept:
+    """A connection that stays open."""
+
+    reader: asyncio.StreamReader
+    writer: asyncio.StreamWriter
+
+    async def answer(self) -> bytes:
+        """Return the next answer's status; it has no body, or one that is left out."""
+        head = await asyncio.wait_for(self.reader.readuntil(b"\r\n\r\n"), 10.0)
+        length = next(line for line in head.split(b"\r\n") if line.startswith(b"Content-Length: "))
+        await self.reader.readexactly(int(length.partition(b" ")[2]))
+        return head.partition(b" ")[2][:3]
+
+
+@pytest.fixture
+async def kept(server: Server) -> AsyncIterator[Kept]:
+    assert await server.get(b"/abc1234") == [b"302"]
+    server.service._at_once._hits = 0
+    connection = Kept(*await asyncio.open_connection("127.0.0.1", server.port))
+    yield connection
+    # What was written and not read yet would keep the connection.
+    connection.writer.transport.abort()
+    await asyncio.gather(connection.writer.wait_closed(), return_exceptions=True)
+
+
+REQUEST = b"GET /abc1234 HTTP/1.1\r\n" + HOST + b"\r\n"
+
+
+async def test_what_is_in_memory_is_answered_at_once(server: Server, kept: Kept) -> None:
+    for method in (b"GET", b"HEAD", b"GET"):
+        kept.writer.write(REQUEST.replace(b"GET", method))
+        assert await kept.answer() == b"302"
+    assert server.service._at_once._hits == 3
+    # A HEAD is no click; the visits before were two.
+    assert server.service._clicks.waiting() == 2 + 2
+
+
+@pytest.mark.parametrize("size", [1, 7])
+async def test_a_head_may_come_in_pieces(server: Server, kept: Kept, size: int) -> None:
+    for at in range(0, len(REQUEST), size):
+        kept.writer.write(REQUEST[at : at + size])
+        await kept.writer.drain()
+        await asyncio.sleep(0)
+    assert await kept.answer() == b"302"
+    assert server.service._at_once._hits == 1
+
+
+async def test_requests_are_answered_in_their_order(
+    server: Server, kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, found = asyncio.Event(), asyncio.Event()
+
+    async def find(code: str) -> None:
+        asked.set()
+        await found.wait()
+
+    monkeypatch.setattr(server.service._lookup, "find", find)
+    kept.writer.write(REQUEST.replace(b"abc1234", b"waits12"))
+    await asyncio.wait_for(asked.wait(), 10.0)
+    # In memory, but behind one that is looked up; one by one, and two together.
+    kept.writer.write(REQUEST)
+    await kept.writer.drain()
+    kept.writer.write(REQUEST.replace(b"GET", b"HEAD") + REQUEST.replace(b"abc1234", b"robots.txt"))
+    await kept.writer.drain()
+    found.set()
+    assert [await kept.answer() for _ in range(4)] == [b"404", b"302", b"302", b"200"]
+    kept.writer.write(REQUEST)
+    assert await kept.answer() == b"302"
+    assert server.service._at_once._hits == 1
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        REQUEST.replace(b"HTTP/1.1", b"HTTP/1.0"),
+        REQUEST.replace(b"\r\n\r\n", b"\r\nConnection: close\r\n\r\n"),
+    ],
+)
+async def test_connections_that_end_are_ended(server: Server, kept: Kept, request_: bytes) -> None:
+    kept.writer.write(REQUEST)
+    assert await kept.answer() == b"302"
+    kept.writer.write(request_)
+    assert await kept.answer() == b"302"
+    assert await asyncio.wait_for(kept.reader.read(), 10.0) == b""
+    assert server.service._at_once._hits == 1
+
+
+async def test_a_slot_that_drains_ends_connections(server: Server, kept: Kept) -> None:
+    kept.writer.write(REQUEST)
+    assert await kept.answer() == b"302"
+    server.service.health.state = State.DRAINING
+    kept.writer.write(REQUEST)
+    assert b"Connection: close" in await asyncio.wait_for(kept.reader.read(), 10.0)
+
+
+async def test_bodies_and_other_requests_are_not_answered_at_once(server: Server, kept: Kept) -> None:
+    kept.writer.write(REQUEST.replace(b"\r\n\r\n", b"\r\nContent-Length: 3\r\n\r\n"))
+    kept.writer.write(b"a=b" + REQUEST.replace(b"GET", b"DELETE"))
+    assert [await kept.answer() for _ in range(2)] == [b"302", b"405"]
+    assert server.service._at_once._hits == 0
+
+
+@pytest.mark.parametrize(("seconds", "state"), [(-1.0, LinkState("https://b", 2)), (60.0, None)])
+async def test_what_is_old_or_expired_is_not_answered_at_once(
+    server: Server, kept: Kept, seconds: float, state: LinkState | None
+) -> None:
+    entry = server.service._cache.links["abc1234"]
+    entry.fresh_until = time.monotonic() + seconds
+    entry.expires_at = time.time() - 1.0 if state is None else float("inf")
+    kept.writer.write(REQUEST)
+    assert await kept.answer() == (b"410" if state is None else b"302")
+    assert server.service._at_once._hits == 0
+
+
+async def test_who_reads_no_answers_is_cut_off(server: Server, kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:
+    # As if no byte could be written any more.
+    monkeypatch.setattr(asyncio.selector_events._SelectorSocketTransport, "get_write_buffer_size", lambda _: 300_000)
+    kept.writer.write(REQUEST)
+    with contextlib.suppress(ConnectionError):
+        await asyncio.wait_for(kept.reader.read(), 10.0)
+    assert server.service._at_once._hits == 1
+
+
+async def test_a_connection_that_is_answered_at_once_is_not_silent(server: Server, kept: Kept) -> None:
+    kept.writer.write(REQUEST)
+    assert await kept.answer() == b"302"
+    for now in (0.0, 100.0):
+        assert server.service._silent_connections.sweep(now) == 0

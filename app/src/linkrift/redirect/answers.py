@@ -13,8 +13,7 @@ from http import HTTPStatus
 from aiohttp import web
 from aiohttp.abc import AbstractStreamWriter
 
-# A client that asks on and on without reading the answers is cut off.
-UNREAD_BYTES = 256 * 1024
+from linkrift.connections import UNREAD_BYTES
 
 
 class Answer(web.StreamResponse):
@@ -69,12 +68,13 @@ class Answers:
         self._date = b""
         self._date_second = 0
 
+    def found_head(self, location: bytes, request_id: str, now: float) -> bytes:
+        """302 to a target, without the line that ends it; `now` is the time in seconds since 1970."""
+        return b"HTTP/1.1 302 Found\r\nLocation: " + location + self._found_always + self._tail(request_id, now)
+
     def found(self, location: bytes, request_id: str, now: float, *, close: bool) -> Answer:
-        """302 to a target; `now` is the time in seconds since 1970."""
-        return Answer(
-            b"HTTP/1.1 302 Found\r\nLocation: " + location + self._found_always + self._tail(request_id, now),
-            close=close,
-        )
+        """302 to a target; the arguments are those of `found_head`."""
+        return Answer(self.found_head(location, request_id, now), close=close)
 
     def redirect(
         self, status: int, location: bytes | None, request_id: str, now: float, *, close: bool, cookie: str = ""

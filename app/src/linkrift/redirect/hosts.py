@@ -18,7 +18,7 @@ class Hosts:
     people on the machine ask by address. A visitor's request has passed a balancer that routes by name.
 
     Attributes:
-        known: values of the Host header that were ours before. The redirect path looks here first.
+        known: values of the Host header that were ours before. Requests with others are not answered at once.
     """
 
     def __init__(self, names: tuple[str, ...]) -> None:
@@ -29,9 +29,9 @@ class Hosts:
     def ours(self, request: web.BaseRequest) -> bool:
         """Tell whether a request is meant for us. HTTP/1.1 without Host, or with two, was refused before."""
         host = request.headers.get("Host")
-        if not self._names:
+        if host in self.known:
             return True
-        if host is None or not self._is_ours(host, request):
+        if self._names and (host is None or not self._is_ours(host, request)):
             return False
         if len(self.known) < MAXIMUM_KNOWN:
             self.known.add(host)

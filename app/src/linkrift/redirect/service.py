@@ -8,11 +8,9 @@ import time
 from collections.abc import Awaitable, Callable
 
 from aiohttp import hdrs, web
-from multidict import istr
 
 from linkrift import metrics, tasks
 from linkrift.admission import Admission
-from linkrift.clicks import USER_AGENT_LENGTH
 from linkrift.codes import CANARY, is_code
 from linkrift.connections import Server, SilentConnections
 from linkrift.health import Health, State
@@ -21,9 +19,11 @@ from linkrift.link_passwords import LinkPasswords
 from linkrift.operations import OPERATIONS_PATHS, Operations
 from linkrift.postgres import Database
 from linkrift.redirect.answers import Answers
+from linkrift.redirect.at_once import MEMORY_HITS, AnswersAtOnce
 from linkrift.redirect.attempts import Attempts
-from linkrift.redirect.buffer import ClickBuffer, RawClick
+from linkrift.redirect.buffer import ClickBuffer
 from linkrift.redirect.cache import Entry
+from linkrift.redirect.capture import ClickCapture
 from linkrift.redirect.clicks_left import ClicksLeft
 from linkrift.redirect.enumeration import Address, UnknownCodes
 from linkrift.redirect.fixed import FIXED
@@ -43,7 +43,7 @@ from linkrift.redis_client import connect, connect_guarded
 from linkrift.release import Release
 from linkrift.request_ids import HEADER as REQUEST_ID
 from linkrift.request_ids import RequestIds
-from linkrift.visitors import VisitorNetworks, last_hops
+from linkrift.visitors import VisitorNetworks
 
 LOG = logging.getLogger(__name__)
 
@@ -51,17 +51,6 @@ METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 PREVIEW = "+"
 PASSWORDS_WAITING = 8
 TALLY_SECONDS = 1.0
-
-# Together they are hardly ever longer; then none of them is cut.
-SHORT_HEADERS = 512
-REFERRER_LENGTH = 1024
-# Longer than any country, so that what is cut is none.
-COUNTRY_LENGTH = 8
-
-# Names that are their own small form are looked up twice as fast.
-COUNTRY = istr("CF-IPCountry")
-
-MEMORY_HITS = metrics.CACHE_HITS.labels("memory")
 
 
 class RedirectService:
@@ -90,15 +79,15 @@ class RedirectService:
             spool=Spool(settings.click_spool, settings.click_spool_bytes) if settings.click_spool else None,
             visitors=self._visitors,
         )
+        self._capture = ClickCapture(self._clicks)
         self._hosts = Hosts(settings.public_hosts)
         self._unknown_codes = UnknownCodes(settings.unknown_codes)
         self._password_checker = LinkPasswords(waiting=PASSWORDS_WAITING)
         self._guarded = self._make_guarded(settings)
         self._previews = Previews(self._database, timeout=settings.read_timeout)
         self._tally = Tally()
-        # Asked once: a log line for each request costs half of what a request does.
+        # Asked once: a log line for each request costs as much as the request.
         self._logs_requests = LOG.isEnabledFor(logging.DEBUG)
-        self._memory_hits = 0
         self._answers = Answers(release.id)
         self._version = release.id
         self._request_ids = RequestIds()
@@ -112,8 +101,24 @@ class RedirectService:
             {"postgresql": self._database.check, "redis": self._check_redis},
         )
         self._operations = Operations(self.health, process.board, self.refresh_metrics)
-        # Nothing here takes a body that is compressed.
-        self._server = Server(self.handle, refuse=self._refuse, access_log=None, auto_decompress=False)
+        self._at_once = AnswersAtOnce(
+            cache=self._cache,
+            hosts=self._hosts,
+            health=self.health,
+            activity=self.activity,
+            answers=self._answers,
+            request_ids=self._request_ids,
+            capture=self._capture,
+            tally=self._tally,
+        )
+        self._server = Server(
+            self.handle,
+            refuse=self._refuse,
+            at_once=None if self._logs_requests else self._at_once.answer,
+            access_log=None,
+            # Nothing here takes a body that is compressed.
+            auto_decompress=False,
+        )
         self._silent_connections = SilentConnections(lambda: self._server)
 
     def _make_guarded(self, settings: RedirectSettings) -> GuardedLinks:
@@ -127,7 +132,7 @@ class RedirectService:
             passwords=Passwords(self._database, attempts, self._password_checker, timeout=settings.read_timeout),
             passes=Passes(settings.pass_keys),
             networks=self._networks,
-            capture=self._capture,
+            capture=self._take_click,
             changed=self._lookup.changed,
         )
 
@@ -164,45 +169,30 @@ class RedirectService:
     def refresh_metrics(self) -> None:
         """Hand over what was counted since the last time."""
         self._tally.hand_over()
-        MEMORY_HITS.inc(self._memory_hits)
-        self._memory_hits = 0
+        self._at_once.refresh_metrics()
         self._clicks.refresh_metrics()
         self._database.refresh_metrics()
         metrics.ACTIVE_CONNECTIONS.set(len(self._server.connections))
         self._sources.refresh_metrics()
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Answer a request. A link that is fresh in memory is answered without waiting for anything."""
+        """Answer a request that could not be answered at once."""
         started = time.monotonic()
-        method = request.method
-        headers = request.headers
-        elsewhere = headers.get("Host") not in self._hosts.known and not self._hosts.ours(request)
-        code = request.raw_path[1:]
-        entry = self._cache.links.get(code)
-        if entry is None:
-            path = request.path
-            if path in OPERATIONS_PATHS:
-                response = await self._operations.answer(method, path)
-                response.headers.update({"X-Deployment-Version": self._version, "Server": "linkrift"})
-                return response
-            # The query belongs to the visitor, not to the code; neither does a host before the path, which is allowed.
-            elsewhere = elsewhere or self._hosts.leads_elsewhere(request)
-            code = request.rel_url.raw_path[1:]
-            entry = self._cache.links.get(code)
+        path = request.path
+        if path in OPERATIONS_PATHS:
+            response = await self._operations.answer(request.method, path)
+            response.headers.update({"X-Deployment-Version": self._version, "Server": "linkrift"})
+            return response
+        elsewhere = not self._hosts.ours(request) or self._hosts.leads_elsewhere(request)
+        # The query belongs to the visitor, not to the code; neither does a host before the path, which is allowed.
+        code = request.rel_url.raw_path[1:]
         self.activity.last = started
-        request_id = self._request_ids.of(headers.get(REQUEST_ID))
+        request_id = self._request_ids.of(request.headers.get(REQUEST_ID))
+        method = request.method if request.method in METHODS else "other"
         if elsewhere or method not in ("GET", "HEAD"):
-            method = method if method in METHODS else "other"
             status, answer = await self._answer_otherwise(request, code, request_id, elsewhere=elsewhere)
-        elif entry is not None and entry.fresh_until > started:
-            self._memory_hits += 1
-            self._cache.links.move_to_end(code)
-            if entry.rules is None:
-                status, answer = self._answer(request, entry, code, request_id)
-            else:
-                status, answer = await self._follow(self._visit(request, code, request_id), entry)
         else:
-            status, answer = await self._answer_from_stores(request, code, request_id)
+            status, answer = await self._answer_link(request, code, request_id)
         seconds = time.monotonic() - started
         self._tally.add(method, status, seconds)
         if self._logs_requests:
@@ -217,25 +207,15 @@ class RedirectService:
             return self._visit(request, code, request_id).gone()
         if request.method == "GET" and code != CANARY:
             # HEAD looks whether the link is there; a visitor follows it with GET. The canary is followed by gates.
-            self._capture(request, code, request_id, now, request.headers.get(hdrs.REFERER, ""))
+            self._take_click(request, code, request_id, now, request.headers.get(hdrs.REFERER, ""))
         close = self.health.state is State.DRAINING
         return 302, self._answers.found(entry.location, request_id, now, close=close)
 
-    def _capture(self, request: web.BaseRequest, code: str, request_id: str, now: float, referrer: str) -> None:
-        """Take a click; of headers, no more than is looked at: they wait in memory."""
-        headers = request.headers
-        agent = headers.get(hdrs.USER_AGENT, "")
-        forwarded_for = ",".join(headers.getall(hdrs.X_FORWARDED_FOR, ()))
-        country = headers.get(COUNTRY, "")
-        if len(agent) + len(referrer) + len(forwarded_for) + len(country) > SHORT_HEADERS:
-            agent, referrer, country = agent[:USER_AGENT_LENGTH], referrer[:REFERRER_LENGTH], country[:COUNTRY_LENGTH]
-            forwarded_for = last_hops(forwarded_for)
-        self._clicks.capture(
-            RawClick(code, now, request_id, referrer, agent, request.remote or "", forwarded_for, country)
-        )
+    def _take_click(self, request: web.BaseRequest, code: str, request_id: str, now: float, referrer: str) -> None:
+        self._capture.take(request.headers, request.remote or "", code, request_id, now, referrer)
 
-    async def _answer_from_stores(self, request: web.BaseRequest, code: str, request_id: str) -> Reply:
-        """Answer what is not fresh in memory."""
+    async def _answer_link(self, request: web.BaseRequest, code: str, request_id: str) -> Reply:
+        """Answer GET or HEAD."""
         visit = self._visit(request, code, request_id)
         if code in FIXED:
             return visit.text(*FIXED[code])
@@ -281,6 +261,8 @@ class RedirectService:
             return None
         entry = self._cache.links.get(code)
         if entry is not None and entry.fresh_until > now:
+            MEMORY_HITS.inc()
+            self._cache.links.move_to_end(code)
             return entry
         self.activity.unanswered += 1
         try:
