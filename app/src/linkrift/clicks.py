@@ -78,14 +78,15 @@ class Click:
 
 def common_part(*, referrer_host: str, user_agent: str, address: str, visitor: str, country: str) -> str:
     """Return what all clicks of one visitor from one page have in common, as `event` puts it at the end of each."""
-    fields = {
-        "referrer": referrer_host,
-        "agent": user_agent,
-        "network": address,
-        "visitor": visitor,
-        "country": country,
-    }
-    return "".join(f',"{key}":{_quoted(value)}' for key, value in fields.items() if value)
+    # One after the other: a loop over their names takes twice as long.
+    common = f',"referrer":{_quoted(referrer_host)}' if referrer_host else ""
+    if user_agent:
+        common += f',"agent":{_quoted(user_agent)}'
+    if address:
+        common += f',"network":{_quoted(address)}'
+    if visitor:
+        common += f',"visitor":{_quoted(visitor)}'
+    return f'{common},"country":{_quoted(country)}' if country else common
 
 
 def event(event_id: str, code: str, clicked_at_ms: int, request_id: str = "", common: str = "") -> str:

@@ -178,7 +178,7 @@ async def test_visitors_are_told_apart_for_a_day_and_no_longer() -> None:
     assert later is None, "there is no salt for that day"
     assert not any("203.0.113.9" in entry or "203.0.113.10" in entry for entry in redis.entries)
 
-    assert one == visitor_id(salt, ipaddress.IPv4Address("203.0.113.9"), "agent?/1")
+    assert one == visitor_id(salt, bytes((203, 0, 113, 9)), "agent?/1")
     redis.away = True
     assert await salts[0].refresh(MOMENT + 2 * DAY_SECONDS) == 1
     assert salts[0].salt(day) is None, "an old salt is forgotten, whether there is a new one or not"

@@ -21,7 +21,7 @@ from linkrift.redirect.service import RedirectService
 from linkrift.redirect.settings import read_settings
 from linkrift.redirect.tally import Tally
 from linkrift.release import Release
-from linkrift.visitors import Address, VisitorNetworks, last_hops, referrer_host
+from linkrift.visitors import VisitorNetworks, last_hops, referrer_host
 
 TRUSTED = (ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("fd00::/8"))
 
@@ -41,6 +41,11 @@ TRUSTED = (ipaddress.ip_network("10.0.0.0/8"), ipaddress.ip_network("fd00::/8"))
         ("10.1.2.3", "203.0.113.9, nonsense", "10.1.2.0"),
         ("10.1.2.3", "", "10.1.2.0"),
         ("10.1.2.3", "10.4.5.6", "10.4.5.0"),
+        ("10.1.2.3", "203.0.113.09", "10.1.2.0"),
+        ("10.1.2.3", "203.0.113.9\udcff", "10.1.2.0"),
+        ("10.1.2.3", "203.0.113.9\x00", "10.1.2.0"),
+        ("fe80::1%eth0", "203.0.113.9", "fe80::"),
+        ("::ffff:10.1.2.3", "::ffff:203.0.113.9", "203.0.113.0"),
         ("", "", ""),
     ],
 )
@@ -76,13 +81,13 @@ def test_the_end_of_the_hops_tells_the_same(length: int) -> None:
 def test_what_is_remembered_of_networks_is_short(monkeypatch: pytest.MonkeyPatch) -> None:
     networks = VisitorNetworks(TRUSTED)
     seen: list[str] = []
-    find = networks.address
+    find = networks.packed
 
-    def note(peer: str, hops: str) -> Address | None:
+    def note(peer: str, hops: str) -> bytes | None:
         seen.append(hops)
         return find(peer, hops)
 
-    monkeypatch.setattr(networks, "address", note)
+    monkeypatch.setattr(networks, "packed", note)
     assert networks.of("10.1.2.3", "x," * 4000 + "203.0.113.9") == "203.0.113.0"
     assert len(seen[0]) <= 512
 

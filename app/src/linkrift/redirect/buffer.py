@@ -376,9 +376,11 @@ class ClickBuffer:
         self, salt: bytes | None, referrer: str, user_agent: str, peer: str, forwarded_for: str, country: str
     ) -> str:
         """Return what is kept of a visitor, as it stands in an event."""
-        address = self._networks.address(peer, forwarded_for)
+        address = self._networks.packed(peer, forwarded_for)
         # Bytes that are no text came in as lone surrogates; they could not be stored.
-        agent = user_agent[:USER_AGENT_LENGTH].encode("utf-8", "replace").decode()
+        agent = user_agent[:USER_AGENT_LENGTH]
+        if not agent.isascii():
+            agent = agent.encode("utf-8", "replace").decode()
         known = country not in _NO_COUNTRY and _COUNTRY.fullmatch(country) and self._networks.trusts(peer)
         return common_part(
             referrer_host=referrer_host(referrer) if referrer else "",

@@ -16,7 +16,6 @@ from redis.asyncio import Redis
 
 from linkrift.clicks import VISITOR_DIGITS
 from linkrift.redis_client import REDIS_ERRORS, salt_key
-from linkrift.visitors import Address
 
 LOG = logging.getLogger(__name__)
 
@@ -28,16 +27,15 @@ RETRY_SECONDS = 2.0
 _SALT_BYTES = 16
 
 
-def visitor_id(salt: bytes, address: Address, user_agent: str) -> str:
+def visitor_id(salt: bytes, address: bytes, user_agent: str) -> str:
     """Return a visitor's id for the day of a salt.
 
     Args:
         salt: of the day of the click.
-        address: the visitor's own.
+        address: the visitor's own, 4 or 16 bytes.
         user_agent: as it is stored.
     """
-    told = address.packed + user_agent.encode()
-    return hashlib.blake2b(told, key=salt, digest_size=VISITOR_DIGITS // 2).hexdigest()
+    return hashlib.blake2b(address + user_agent.encode(), key=salt, digest_size=VISITOR_DIGITS // 2).hexdigest()
 
 
 class VisitorSalts:
