@@ -1,7 +1,7 @@
 INSERT INTO linkrift_analytics.clicks
     (event_id, code, clicked_at, referrer_host, address, visitor, country, browser, os, device)
 SELECT
-    generateUUIDv4(),
+    toUUID(concat('a45c1fca-be74-8bf4-b9c4-', toString(100000000000 + number))),
     if(number % {share} = 0, '{code}', concat('other', toString(number % {others}))),
     now() - number % 2592000,
     concat('site', toString(number % 97), '.example'),

@@ -15,7 +15,7 @@ from pydantic.types import AwareDatetime
 
 from linkrift.api.problems import ApiError
 from linkrift.api.routing import QueryParameter
-from linkrift.clickhouse import ClickHouse, ClickHouseAwayError
+from linkrift.clickhouse import EVENT, ClickHouse, ClickHouseAwayError
 
 LOG = logging.getLogger(__name__)
 
@@ -61,10 +61,9 @@ _WHERE = (
 )
 # Visitors have another id each day: one who came on two days is two.
 _VISITORS = "uniqExactIf(visitor, visitor != 0 AND bot = 0)"
-# Each event once, however often it was delivered and whether or not its rows were merged yet.
-_TOTALS = f"SELECT count(), uniqExact(event_id), uniqExactIf(event_id, bot = 1), {_VISITORS} {_WHERE}"
+_TOTALS = f"SELECT count(), uniqExact({EVENT}), uniqExactIf({EVENT}, bot = 1), {_VISITORS} {_WHERE}"
 
-_CLICKS = f"SELECT uniqExact(event_id) {_WHERE}"
+_CLICKS = f"SELECT uniqExact({EVENT}) {_WHERE}"
 _NO_SUCH_COLUMN = (ErrorCodes.UNKNOWN_IDENTIFIER, ErrorCodes.NO_SUCH_COLUMN_IN_TABLE, ErrorCodes.THERE_IS_NO_COLUMN)
 
 
@@ -177,8 +176,8 @@ class _Counted:
     """How events are counted in SQL: all, bots, people."""
 
     def __init__(self, *, exact: bool) -> None:
-        self.all = "count()" if exact else "uniqExact(event_id)"
-        self.bots = "countIf(bot = 1)" if exact else "uniqExactIf(event_id, bot = 1)"
+        self.all = "count()" if exact else f"uniqExact({EVENT})"
+        self.bots = "countIf(bot = 1)" if exact else f"uniqExactIf({EVENT}, bot = 1)"
 
 
 async def _series(

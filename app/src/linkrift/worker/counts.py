@@ -14,7 +14,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable
 from datetime import date, datetime, timezone
 
-from linkrift.clickhouse import ClickHouse, ClickHouseAwayError
+from linkrift.clickhouse import EVENT, ClickHouse, ClickHouseAwayError
 from linkrift.clicks import Click
 from linkrift.postgres import Database, DatabaseAwayError
 
@@ -31,11 +31,12 @@ SHARE = 0.05
 # After a start, links that were clicked since then are counted: nobody knows what the one before had not counted yet.
 SWEEP_SECONDS = 86_400
 
-_COUNT = """
-SELECT code, uniqExact(event_id) FROM clicks
+_OF_CODES = """
+FROM clicks
 WHERE code IN %(codes)s AND clicked_at >= toDateTime(%(since)s) AND clicked_at < toDateTime(%(until)s)
 GROUP BY code
 """
+_COUNT = f"SELECT code, uniqExact({EVENT}) {_OF_CODES}"
 _CLICKED = "SELECT DISTINCT code FROM clicks WHERE clicked_at >= toDateTime(%(since)s) LIMIT %(most)s"
 
 # Several workers may count at a time; one after the other, they do not wait for each other's rows crosswise.
