@@ -40,6 +40,7 @@ class Gate:
         environment: Variables on top of the machine's own.
         stream: Show the output as it comes instead of only when it fails (long gates).
         waits: It mostly waits for its hosts, so that it takes no processor from the gates beside it.
+        idle: It gets what the gates beside it leave of the processors (sched(7), SCHED_IDLE).
     """
 
     name: str
@@ -47,6 +48,7 @@ class Gate:
     environment: dict[str, str] = field(default_factory=dict)
     stream: bool = False
     waits: bool = False
+    idle: bool = False
 
 
 def coverage(name: str, *arguments: str) -> tuple[Sequence[str], dict[str, str]]:
@@ -63,10 +65,10 @@ QUICK = (
     Gate("yamllint", ("yamllint", "--strict", ".")),
     Gate("syntax", ("ansible-playbook", "--syntax-check", "-i", "inventories/production", *PLAYBOOKS)),
 )
-SLOW = (
-    Gate("sanity", ("python", "-m", "tools.sanity")),
-    Gate("unit", *coverage("unit", "-m", "not servers")),
-    Gate("ansible-lint", ("ansible-lint",)),
+UNIT = Gate("unit", *coverage("unit", "-m", "not servers"))
+PATIENT = (
+    Gate("sanity", ("python", "-m", "tools.sanity"), idle=True),
+    Gate("ansible-lint", ("ansible-lint",), idle=True),
 )
 # Sanity and unit tests again, so not beside them.
 NEWEST = Gate("newest-core", ("python", "-m", "tools.newest"))
@@ -79,10 +81,15 @@ SMALL = Gate("molecule-small", ("molecule", "test", "--scenario-name", "small"),
 DEFAULT = Gate("molecule-default", ("molecule", "test", "--scenario-name", "default"), stream=True)
 
 # Gates of one stage run side by side; the next stage begins when they are done. What finds most mistakes in the least
-# time comes first. The smaller scenario counts no visitors, so others may work beside it; the larger one has the
-# machine to itself.
-CHECK: tuple[tuple[Gate, ...], ...] = (QUICK, SLOW, (NEWEST,))
-TEST: tuple[tuple[Gate, ...], ...] = (QUICK, (SMALL, SERVERS, *SLOW), (COVERED, NEWEST), (DEFAULT,))
+# time comes first. The smaller scenario counts no visitors, so others may work beside it; beside the larger one, only
+# what is content with its pauses: it is away by the time that visitors are counted, or takes nothing from them.
+CHECK: tuple[tuple[Gate, ...], ...] = (QUICK, (UNIT, *PATIENT), (NEWEST,))
+TEST: tuple[tuple[Gate, ...], ...] = (
+    QUICK,
+    (SMALL, SERVERS, UNIT),
+    (COVERED, NEWEST),
+    (DEFAULT, *PATIENT),
+)
 ALL = {gate.name: gate for stage in TEST for gate in stage}
 
 
@@ -93,7 +100,7 @@ def run(gate: Gate) -> tuple[Gate, int, float]:
     began, worked = time.monotonic(), processor_seconds()
     said: list[str] = []
     with subprocess.Popen(
-        [program, *gate.command[1:]],
+        [*(("chrt", "--idle", "0") if gate.idle else ()), program, *gate.command[1:]],
         cwd=ROOT,
         env=environment,
         stdin=subprocess.DEVNULL,
