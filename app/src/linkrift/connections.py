@@ -31,8 +31,8 @@ MAXIMUM_FIELDS = 80
 # A client that asks on and on without reading the answers is cut off.
 UNREAD_BYTES = 256 * 1024
 
-AtOnce = Callable[[RawRequestMessage, str], bytes | None]
-"""Makes the whole answer to a request without a body, given its head and the peer's address; None: it takes longer."""
+AtOnce = Callable[[RawRequestMessage, "Connection"], bytes | None]
+"""Makes the whole answer to a request without a body, given its head and where it came; None: it takes longer."""
 
 # What a parser returns that found no request.
 _NO_REQUEST: tuple[tuple[()], bool, bytes] = ((), False, b"")
@@ -43,29 +43,32 @@ class Connection(web.RequestHandler):
 
     What can be answered at once is: while no other request of the connection waits, it is taken from the parser's
     hands, and no task, no request object and no response object is made for it. They cost more than the answer.
+
+    Attributes:
+        peer: the address that it comes from.
     """
 
-    __slots__ = ("_peer",)
+    __slots__ = ("peer",)
 
     def __init__(self, server: Server, **options: Any) -> None:
         """Prepare; for the options see aiohttp's."""
         super().__init__(server, **options)
-        self._peer = ""
+        self.peer = ""
         if server.at_once is not None:
             self._parser: Any = _Parser(self, self._parser, server.at_once)
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Note who the peer is."""
         super().connection_made(transport)
-        peer = self.peername
-        self._peer = str(peer[0]) if isinstance(peer, (list, tuple)) else str(peer or "")
+        name = self.peername
+        self.peer = str(name[0]) if isinstance(name, (list, tuple)) else str(name or "")
 
     def answered(self, message: RawRequestMessage, at_once: AtOnce) -> bool:
         """Answer a request that has no body, if that can be done now; tell whether it was."""
         waiter, transport = self._waiter, self.transport
         if waiter is None or waiter.done() or self._messages or transport is None or transport.is_closing():
             return False
-        answer = at_once(message, self._peer)
+        answer = at_once(message, self)
         if answer is None:
             return False
         transport.write(answer)

@@ -374,16 +374,45 @@ async def test_bodies_and_other_requests_are_not_answered_at_once(server: Server
     assert server.service._at_once._hits == 0
 
 
-@pytest.mark.parametrize(("seconds", "state"), [(-1.0, LinkState("https://b", 2)), (60.0, None)])
-async def test_what_is_old_or_expired_is_not_answered_at_once(
-    server: Server, kept: Kept, seconds: float, state: LinkState | None
-) -> None:
-    entry = server.service._cache.links["abc1234"]
-    entry.fresh_until = time.monotonic() + seconds
-    entry.expires_at = time.time() - 1.0 if state is None else float("inf")
+async def test_what_is_old_is_not_answered_at_once(server: Server, kept: Kept) -> None:
+    server.service._cache.links["abc1234"].fresh_until = time.monotonic() - 1.0
     kept.writer.write(REQUEST)
-    assert await kept.answer() == (b"410" if state is None else b"302")
+    assert await kept.answer() == b"302"
     assert server.service._at_once._hits == 0
+
+
+@pytest.mark.parametrize("why", ["gone", "expired", "unknown"])
+async def test_what_leads_nowhere_is_answered_at_once_and_is_no_click(server: Server, kept: Kept, why: str) -> None:
+    clicks = server.service._clicks.waiting()
+    entry = server.service._cache.links["abc1234"]
+    if why == "expired":
+        entry.expires_at = time.time() - 1.0
+    entry.gone = why == "gone"
+    request = REQUEST.replace(b"abc1234", b"unknown") if why == "unknown" else REQUEST
+    handled = server.service._server.requests_count
+    for method in (b"GET", b"HEAD", b"GET"):
+        kept.writer.write(request.replace(b"GET", method))
+        head = await asyncio.wait_for(kept.reader.readuntil(b"\r\n\r\n"), 10.0)
+        assert head.startswith(b"HTTP/1.1 404 " if why == "unknown" else b"HTTP/1.1 410 ")
+        if method == b"GET":
+            assert (await kept.reader.readline()).endswith(b".\n")
+    assert server.service._server.requests_count == handled
+    assert server.service._clicks.waiting() == clicks
+
+
+async def test_unknown_codes_that_are_answered_at_once_count_for_the_limit(server: Server, kept: Kept) -> None:
+    # As from a visitor; the machine itself is not limited.
+    for connection in server.service._server.connections:
+        connection.peer = "203.0.113.9"  # type: ignore[attr-defined] # it is one of ours
+    server.service._unknown_codes._limit, server.service._unknown_codes._pace = 3, 20.0
+    handled = server.service._server.requests_count
+    for _ in range(3):
+        kept.writer.write(REQUEST.replace(b"abc1234", b"unknown"))
+        assert await kept.answer() == b"404"
+    assert server.service._server.requests_count == handled
+    kept.writer.write(REQUEST.replace(b"abc1234", b"unknown"))
+    await kept.answer()
+    assert server.service._server.requests_count == handled + 1, "it is left to the service"
 
 
 async def test_who_reads_no_answers_is_cut_off(server: Server, kept: Kept, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,6 +15,8 @@ from aiohttp.abc import AbstractStreamWriter
 
 from linkrift.connections import UNREAD_BYTES
 
+_TEXT = {"Content-Type": "text/plain; charset=utf-8"}
+
 
 class Answer(web.StreamResponse):
     """A complete answer: head and body in one piece."""
@@ -67,6 +69,7 @@ class Answers:
         self._found_always = b"\r\nCache-Control: private, no-store\r\nContent-Length: 0\r\n" + self._always
         self._date = b""
         self._date_second = 0
+        self._sentences: dict[str, tuple[bytes, bytes]] = {}
 
     def found_head(self, location: bytes, request_id: str, now: float) -> bytes:
         """302 to a target, without the line that ends it; `now` is the time in seconds since 1970."""
@@ -115,6 +118,27 @@ class Answers:
             headers: Content-Type and others.
         """
         content = body.encode()
+        start = self._start(status, content, headers) + self._tail(request_id, time.time())
+        return Answer(start, b"" if head else content, close=close)
+
+    def text(
+        self, status: str, text: str, request_id: str, *, head: bool, close: bool, extra: dict[str, str] | None = None
+    ) -> Answer:
+        """An answer for people: one sentence. The arguments are those of `whole`, and `extra` more headers."""
+        headers = {**_TEXT, **(extra or {})}
+        return self.whole(status, _line(text), request_id, head=head, close=close, headers=headers)
+
+    def sentence(self, status: str, text: str, request_id: str, now: float, *, head: bool) -> bytes:
+        """The same in bytes, for a connection that stays open; there are few such sentences, made once each."""
+        made = self._sentences.get(status)
+        if made is None:
+            content = _line(text).encode()
+            made = self._sentences[status] = self._start(status, content, _TEXT), b"\r\n" + content
+        start, rest = made
+        return start + self._tail(request_id, now) + (b"\r\n" if head else rest)
+
+    def _start(self, status: str, content: bytes, headers: Mapping[str, str]) -> bytes:
+        """Return an answer's beginning, all of it that is the same each time."""
         everything = {
             **({"Content-Length": str(len(content))} if content or not status.startswith("204") else {}),
             "Cache-Control": "private, no-store",
@@ -122,16 +146,7 @@ class Answers:
             **headers,
         }
         lines = "".join(f"{name}: {value}\r\n" for name, value in everything.items())
-        start = f"HTTP/1.1 {status}\r\n{lines}".encode("ascii")
-        return Answer(start + self._always + self._tail(request_id, time.time()), b"" if head else content, close=close)
-
-    def text(
-        self, status: str, text: str, request_id: str, *, head: bool, close: bool, extra: dict[str, str] | None = None
-    ) -> Answer:
-        """An answer for people: one sentence. The arguments are those of `whole`, and `extra` more headers."""
-        headers = {"Content-Type": "text/plain; charset=utf-8", **(extra or {})}
-        body = f"{text}\n" if text and not text.endswith("\n") else text
-        return self.whole(status, body, request_id, head=head, close=close, headers=headers)
+        return f"HTTP/1.1 {status}\r\n{lines}".encode("ascii") + self._always
 
     def _tail(self, request_id: str, now: float) -> bytes:
         second = int(now)
@@ -139,3 +154,7 @@ class Answers:
             self._date_second = second
             self._date = f"Date: {formatdate(second, usegmt=True)}\r\nX-Request-ID: ".encode("ascii")
         return self._date + request_id.encode("ascii") + b"\r\n"
+
+
+def _line(text: str) -> str:
+    return f"{text}\n" if text and not text.endswith("\n") else text

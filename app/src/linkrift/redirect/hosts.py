@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from aiohttp import web
+
+from linkrift.visitors import Address, VisitorNetworks
 
 # Different ways to write a name that is ours, such as with a port; more than these are looked at each time.
 MAXIMUM_KNOWN = 64
@@ -56,21 +60,54 @@ class Hosts:
             return False
         if "@" in host or parts.path or parts.query or parts.fragment:
             return False
-        return name in self._names or name == "localhost" or is_own_address(name, request)
+        return name in self._names or name == "localhost" or is_own_address(name, local_address(request.transport))
 
 
-def is_own_address(name: str, request: web.BaseRequest) -> bool:
-    """Tell whether a text is the address that the connection was made to, or any loopback address."""
+class Guests:
+    """Tells whose requests are somebody else's than the machine's own."""
+
+    def __init__(self, networks: VisitorNetworks) -> None:
+        """Prepare; `networks` finds the address that a request came from."""
+        self._networks = networks
+
+    def address(self, peer: str, forwarded_for: str, transport: asyncio.BaseTransport | None) -> Address | None:
+        """Return a visitor's address; None: it cannot be told, or is the machine's own.
+
+        A rollout's gates ask from the machine itself, and for codes that nobody has.
+
+        Args:
+            peer: the address that the connection came from.
+            forwarded_for: the header X-Forwarded-For.
+            transport: of the connection.
+        """
+        address = self._networks.address(peer, forwarded_for)
+        return None if address is None or _is_own(address, local_address(transport)) else address
+
+
+def local_address(transport: asyncio.BaseTransport | None) -> str:
+    """Return the address that a connection was made to; nothing where that cannot be told."""
+    local = transport.get_extra_info("sockname") if transport else None
+    return str(local[0]) if isinstance(local, (list, tuple)) else ""
+
+
+def is_own_address(name: str, local: str) -> bool:
+    """Tell whether a text is the address that the connection was made to, `local`, or any loopback address."""
     try:
-        address = ipaddress.ip_address(name)
+        return _is_own(ipaddress.ip_address(name), local)
     except ValueError:
         return False
-    transport = request.transport
-    local = transport.get_extra_info("sockname") if transport else None
+
+
+def _is_own(address: Address, local: str) -> bool:
     if address.is_loopback:
         return True
+    own = _parse(local)
+    return own is not None and address in (own, getattr(own, "ipv4_mapped", None))
+
+
+@lru_cache(maxsize=64)
+def _parse(local: str) -> Address | None:
     try:
-        own = ipaddress.ip_address(local[0].partition("%")[0]) if local else None
+        return ipaddress.ip_address(local.partition("%")[0])
     except ValueError:
-        return False
-    return address in (own, getattr(own, "ipv4_mapped", None))
+        return None

@@ -28,7 +28,7 @@ from linkrift.redirect.clicks_left import ClicksLeft
 from linkrift.redirect.enumeration import Address, UnknownCodes
 from linkrift.redirect.fixed import FIXED
 from linkrift.redirect.guarded import GuardedLinks, refuse_method
-from linkrift.redirect.hosts import Hosts, is_own_address
+from linkrift.redirect.hosts import Guests, Hosts
 from linkrift.redirect.lookup import LookupUnavailableError
 from linkrift.redirect.passes import Passes
 from linkrift.redirect.passwords import Passwords
@@ -82,6 +82,7 @@ class RedirectService:
         self._capture = ClickCapture(self._clicks)
         self._hosts = Hosts(settings.public_hosts)
         self._unknown_codes = UnknownCodes(settings.unknown_codes)
+        self._guests = Guests(self._networks)
         self._password_checker = LinkPasswords(waiting=PASSWORDS_WAITING)
         self._guarded = self._make_guarded(settings)
         self._previews = Previews(self._database, timeout=settings.read_timeout)
@@ -104,6 +105,8 @@ class RedirectService:
         self._at_once = AnswersAtOnce(
             cache=self._cache,
             hosts=self._hosts,
+            guests=self._guests,
+            unknown_codes=self._unknown_codes,
             health=self.health,
             activity=self.activity,
             answers=self._answers,
@@ -242,7 +245,7 @@ class RedirectService:
             # Whoever tries out codes learns nothing more, and costs no store anything.
             wait = self._unknown_codes.wait(self._counted_address(visit), time.monotonic())
             if wait:
-                return _slow_down(visit, wait)
+                return visit.slow_down(wait)
         try:
             entry = await self._find(code)
         except LookupUnavailableError as error:
@@ -299,14 +302,13 @@ class RedirectService:
     def _not_there(self, visit: Visit) -> Reply:
         """There is no such link; whoever asks for one such after another is told to slow down."""
         wait = self._unknown_codes.note(self._counted_address(visit), time.monotonic())
-        return _slow_down(visit, wait) if wait else visit.not_there()
+        return visit.slow_down(wait) if wait else visit.not_there()
 
     def _counted_address(self, visit: Visit) -> Address | None:
         """Return whose unknown codes are counted; None: nobody's."""
-        address = self._networks.address(*_from(visit.request))
-        # A rollout's gates ask from the machine itself, and for codes that nobody has.
-        own = address is not None and is_own_address(str(address), visit.request)
-        return None if own else address
+        request = visit.request
+        forwarded_for = ",".join(request.headers.getall(hdrs.X_FORWARDED_FOR, ()))
+        return self._guests.address(request.remote or "", forwarded_for, request.transport)
 
     def _visit(self, request: web.BaseRequest, code: str, request_id: str) -> Visit:
         # A body that is not read must not be taken for the next request.
@@ -332,13 +334,3 @@ class RedirectService:
         while True:
             await asyncio.sleep(TALLY_SECONDS)
             self.refresh_metrics()
-
-
-def _slow_down(visit: Visit, wait: int) -> Reply:
-    text = "You asked for too many short links that do not exist."
-    return visit.text("429 Too Many Requests", text, {"Retry-After": str(wait)})
-
-
-def _from(request: web.BaseRequest) -> tuple[str, str]:
-    """Return where a request came from: the peer, and what it says of whom it asks for."""
-    return request.remote or "", ",".join(request.headers.getall(hdrs.X_FORWARDED_FOR, ()))

@@ -15,6 +15,10 @@ Reply = tuple[int, Answer]
 
 RETRY_AFTER_SECONDS = 5
 
+NOT_THERE = ("404 Not Found", "There is no such short link.")
+GONE = ("410 Gone", "This short link is no longer active.")
+TOO_MANY_UNKNOWN = ("429 Too Many Requests", "You asked for too many short links that do not exist.")
+
 
 @dataclass(frozen=True, slots=True)
 class Visit:
@@ -56,11 +60,15 @@ class Visit:
 
     def not_there(self) -> Reply:
         """There is no such link, or it is to look like that."""
-        return self.text("404 Not Found", "There is no such short link.")
+        return self.text(*NOT_THERE)
 
     def gone(self) -> Reply:
         """The link does not lead anywhere any more."""
-        return self.text("410 Gone", "This short link is no longer active.")
+        return self.text(*GONE)
+
+    def slow_down(self, seconds: int) -> Reply:
+        """The visitor is to ask again after so many seconds."""
+        return self.text(*TOO_MANY_UNKNOWN, {"Retry-After": str(seconds)})
 
     def unavailable(self, text: str, seconds: int = RETRY_AFTER_SECONDS) -> Reply:
         """Nobody can tell at the moment."""
