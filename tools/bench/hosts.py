@@ -26,7 +26,8 @@ for path in pathlib.Path("/proc").glob("[0-9]*/smaps_rollup"):
         pass
 print(total // 1024)
 """
-# As many app hosts as a growing installation has; their pools, of both slots, are more than the default lets in.
+# As many app hosts as a growing installation has; their pools, of both slots, are more than a server made for three
+# takes.
 GROWN = 12
 GROWN_SETTINGS = {"postgresql_max_connections": 850}
 _LYNIS = (

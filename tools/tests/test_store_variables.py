@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from typing import Any
 from xml.etree import ElementTree
 
@@ -248,6 +249,7 @@ def test_postgresqls_settings() -> None:
         postgresql_listen_addresses=["localhost"],
         postgresql_version=17,
         postgresql_settings={"work_mem": "9MB"},
+        __postgresql_max_connections=300,
     )
     text = render_file("postgresql", "linkrift.conf.j2", variables)
     settings = dict(line.split(" = ", 1) for line in text.splitlines() if " = " in line)
@@ -257,6 +259,78 @@ def test_postgresqls_settings() -> None:
     assert "auto_explain" not in text
     slow = render_file("postgresql", "linkrift.conf.j2", variables | {"postgresql_auto_explain_ms": 500})
     assert "session_preload_libraries = 'auto_explain'\nauto_explain.log_min_duration = 500ms" in slow
+
+
+def connections(stock: str, ours: str, *, hosts: int, **more: Any) -> dict[str, Any]:
+    """Return PostgreSQL's variables where its files say so, and so many hosts run all three services."""
+    files = [
+        {"content": base64.b64encode(text.encode()).decode()} if text else {"failed": True} for text in (stock, ours)
+    ]
+    groups = {
+        f"{service}_hosts": [f"app{number}" for number in range(hosts)] for service in ("api", "redirect", "worker")
+    }
+    variables = role_variables("postgresql", groups=groups, __postgresql_old_files={"results": files}, **more)
+    variables["__postgresql_connections"] = int(render_file("postgresql", "connections.j2", variables))
+    return variables
+
+
+STOCK = "#max_connections = 7\nmax_connections = 100\t\t\t# (change requires restart)\n"
+OURS = "# Managed by Ansible\nlisten_addresses = 'localhost'\nmax_connections = 500\n"
+
+
+@pytest.mark.parametrize(
+    ("stock", "ours", "hosts", "asked", "given"),
+    [
+        ("", "", 1, 0, 300),
+        (STOCK, "", 3, 0, 500),  # 210 are needed: room for twice that, and what is kept back
+        (STOCK.replace("100", "800"), "", 3, 0, 800),  # somebody else's server
+        (STOCK, OURS, 1, 0, 500),  # nobody asked for less
+        (STOCK, OURS, 7, 0, 500),  # that is refused, and nothing is restarted
+        (STOCK, OURS + "max_connections = '600'\n", 7, 0, 600),  # postgresql_settings
+        (STOCK, OURS, 7, 900, 900),
+        (STOCK, OURS, 1, 120, 120),
+    ],
+)
+def test_postgresql_keeps_its_connections(stock: str, ours: str, hosts: int, asked: int, given: int) -> None:
+    variables = connections(stock, ours, hosts=hosts, postgresql_max_connections=asked)
+    assert render("{{ __postgresql_max_connections }}", variables) == given
+
+
+@pytest.mark.parametrize(("hosts", "refused"), [(6, False), (7, True)])
+def test_hosts_beyond_the_connections_are_refused(hosts: int, refused: bool) -> None:
+    tasks = yaml.safe_load((ROLES / "postgresql/tasks/assert.yml").read_text(encoding="utf-8"))
+    found = next(task for task in tasks if task["name"].startswith("Refuse more connections"))["ansible.builtin.assert"]
+    variables = connections(STOCK, OURS, hosts=hosts)
+    assert render("{{ " + found["that"] + " }}", variables) is not refused
+    if refused:
+        said = render(found["fail_msg"], variables)
+        assert "may open 490 connections" in said
+        assert "accepts only 500, 20 of which" in said
+        assert "postgresql_max_connections=1000 has room" in said
+
+
+@pytest.mark.parametrize(
+    ("check", "new", "restart"),
+    [
+        (True, OURS + "work_mem = 9MB\n", ["port"]),
+        (True, OURS.replace("500", "600"), ["max_connections", "port"]),
+        (False, OURS.replace("500", "600"), ["port"]),  # the server itself says what waits
+    ],
+)
+def test_only_what_needs_a_restart_is_said_to(check: bool, new: str, restart: list[str]) -> None:
+    variables = connections(STOCK, OURS, hosts=3, ansible_check_mode=check)
+    answer = ["restart port", "start max_connections", "start port", "start shared_buffers"]
+    variables["__postgresql_answer"] = {"stdout_lines": answer}
+    written = "lookup('ansible.builtin.template', 'linkrift.conf.j2')"
+    assert written in variables["__postgresql_would_wait"]
+    variables["__postgresql_would_wait"] = variables["__postgresql_would_wait"].replace(written, "__new")
+    assert render("{{ __postgresql_waiting }}", variables | {"__new": new}) == restart
+
+
+def test_a_host_that_leaves_restarts_no_store() -> None:
+    tasks = yaml.safe_load((ROLES / "postgresql/tasks/neighbours.yml").read_text(encoding="utf-8"))
+    (server,) = (task for task in tasks if task.get("ansible.builtin.import_tasks") == "server.yml")
+    assert server["vars"] == {"postgresql_restart": False}
 
 
 def test_what_the_documents_show_is_what_there_is() -> None:
