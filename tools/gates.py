@@ -27,6 +27,9 @@ BIN = Path(sys.executable).parent
 COLLECTION = "collections/ansible_collections/linkrift/platform"
 TYPED = ("app/src", f"{COLLECTION}/plugins", "molecule/shared/plugins", "tools")
 PLAYBOOKS = tuple(str(path.relative_to(ROOT)) for path in sorted((ROOT / "playbooks").glob("*.yml")))
+MIGRATIONS = tuple(
+    str(path.relative_to(ROOT)) for path in sorted((ROOT / "app/migrations/postgresql").glob("*.up.sql"))
+)
 PYTHON = (*TYPED, "conftest.py", "app/tests", f"{COLLECTION}/tests", "molecule")
 
 
@@ -63,6 +66,8 @@ QUICK = (
     Gate("mypy", ("mypy", *TYPED)),
     Gate("bandit", ("bandit", "-q", "-c", "pyproject.toml", "-r", *TYPED)),
     Gate("yamllint", ("yamllint", "--strict", ".")),
+    # What it looks for, and what not: .squawk.toml.
+    Gate("squawk", ("squawk", *MIGRATIONS)),
     Gate("syntax", ("ansible-playbook", "--syntax-check", "-i", "inventories/production", *PLAYBOOKS)),
 )
 UNIT = Gate("unit", *coverage("unit", "-m", "not servers"))
