@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from tools.lab import ROOT
-from tools.testing.ansible_site import DOWN, Site
+from tools.testing.ansible_site import COLLECTION, DOWN, Site, say
 
 RELEASE = "1.4.0+3f9c2a71b0de"
 ANOTHERS = {
@@ -132,6 +132,92 @@ def test_without_balancers_nobody_goes_back(site: Site) -> None:
     status, output = roll_out(site, rollout_purpose="emergency", rollout_balancers=[])
     assert status == 2, output
     assert "None of the balancers (lb1, lb2) can be reached: bring one back" in output
+
+
+# -- drain.yml, undrain.yml, patch.yml, remove_host.yml ----------------------------------------------------------------
+
+OPERATIONS = ("drain", "undrain", "patch", "remove_host")
+HELD_BY_ANOTHER = {"ansible.builtin.fail": {"msg": HELD}, "when": "fleet_lock_purpose is defined"}
+# What role patch does with a host that needs something: it holds the fleet, and then says that it has begun.
+PATCHES: list[dict[str, Any]] = [
+    {"ansible.builtin.ping": {}},
+    {"ansible.builtin.set_fact": {"patch_found": {"record": {}, "need": {"packages": [], "reboot_required": False}}}},
+    {
+        "ansible.builtin.include_role": {"name": "linkrift.platform.fleet_lock"},
+        "vars": {"fleet_lock_purpose": "patch"},
+        "when": "patch_run_id is defined",
+    },
+    {"ansible.builtin.set_fact": {"__patch_begun": True}, "when": "patch_run_id is defined"},
+    {"ansible.builtin.command": {"cmd": "false"}, "when": "patch_run_id is defined"},
+]
+# What role drain does: it looks at the rotation, and goes on.
+DRAINS: list[dict[str, Any]] = [
+    {"ansible.builtin.command": {"cmd": "false"}, "loop": [1], "register": "__drain_rotation"}
+]
+
+
+def operate(site: Site, name: str) -> tuple[int, str]:
+    """Run a playbook for app1."""
+    site.options = ["-e", "host=app1"]
+    return site.run_playbook(ROOT / f"playbooks/{name}.yml")
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_an_operation_that_is_refused_tells_who_wants_to_know(site: Site, channel: Channel, name: str) -> None:
+    site.replace({"fleet_lock": [HELD_BY_ANOTHER], "patch": PATCHES})
+    status, output = operate(site, name)
+    assert status == 2, output
+    [message] = channel.got
+    assert message["text"] == f"{name} was refused, and nothing was begun: {HELD}"
+    fields = {field["title"]: field["value"] for field in message["attachments"][0]["fields"]}
+    assert fields["By"].startswith("alice@")
+
+
+def test_what_would_leave_nobody_is_told_of(site: Site, channel: Channel) -> None:
+    site.groups["worker_hosts"] = ["app1"]
+    site.replace({"fleet_lock": [say("has the fleet")]})
+    status, output = operate(site, "drain")
+    assert status == 2, output
+    [message] = channel.got
+    assert message["text"].startswith("drain was refused, and nothing was begun: worker would have no host left: app1 ")
+
+
+def test_hosts_that_cannot_be_looked_at_are_told_of(site: Site, channel: Channel) -> None:
+    site.hosts["app2"] = DOWN
+    site.replace({"fleet_lock": [say("has the fleet")], "patch": PATCHES})
+    status, output = operate(site, "patch")
+    assert status != 0, output
+    [message] = channel.got
+    assert message["text"].startswith("patch was refused, and nothing was begun: app2 cannot be looked at")
+
+
+@pytest.mark.parametrize(("name", "works"), [("drain", DRAINS), ("patch", PATCHES)])
+def test_an_operation_that_fails_half_way_does_not_say_that_nothing_was_begun(
+    site: Site, channel: Channel, name: str, works: list[dict[str, Any]]
+) -> None:
+    site.replace({"fleet_lock": [say("has the fleet")], name: works})
+    status, output = operate(site, name)
+    assert status == 2, output
+    assert "SAID has the fleet" in output.split("non-zero return code", 1)[1], "and others may have it"
+    [message] = channel.got
+    assert message["text"] == f"{name} has failed: non-zero return code"
+
+
+@pytest.mark.parametrize(
+    ("name", "role", "mark"),
+    [
+        ("drain", "drain", "__drain_rotation"),
+        ("undrain", "drain", "__drain_live"),
+        ("patch", "patch", "__patch_begun"),
+        ("remove_host", "drain", "__drain_rotation"),
+    ],
+)
+def test_an_operation_knows_by_its_role_that_it_has_begun(name: str, role: str, mark: str) -> None:
+    assert mark in (ROOT / f"playbooks/{name}.yml").read_text()
+    tasks = "".join(
+        path.read_text() for path in (ROOT / "collections" / COLLECTION / f"roles/{role}/tasks").glob("*.yml")
+    )
+    assert f"register: {mark}\n" in tasks
 
 
 # -- emergency_rollback.yml --------------------------------------------------------------------------------------------
