@@ -57,6 +57,23 @@ class NoConnectionError(MigrationError):
     """The database does not answer, does not exist or does not let us in."""
 
 
+# The options of modules that say where the server is, and which interpreter has psycopg2.
+CONNECTION: dict[str, Any] = {
+    "python": {"type": "path"},
+    "host": {"type": "str", "required": True},
+    "port": {"type": "int", "default": 5432},
+    "database": {"type": "str", "default": "linkrift"},
+    "user": {"type": "str", "default": "linkrift_owner"},
+    "password": {"type": "str", "required": True, "no_log": True},
+    "sslmode": {
+        "type": "str",
+        "choices": ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"],
+        "default": "verify-full",
+    },
+    "sslrootcert": {"type": "path"},
+}
+
+
 @dataclass(frozen=True)
 class Settings:
     """How to connect, and how long to wait for what (seconds).

@@ -115,6 +115,7 @@ from ansible.module_utils.common.respawn import has_respawned, respawn_module
 
 from ansible_collections.linkrift.platform.plugins.module_utils._migrate_files import MigrationError
 from ansible_collections.linkrift.platform.plugins.module_utils._migrate_postgresql import (
+    CONNECTION,
     HAS_PSYCOPG2,
     Settings,
     looking,
@@ -128,18 +129,7 @@ def main() -> None:
     """Run the module."""
     module = AnsibleModule(
         argument_spec={
-            "python": {"type": "path"},
-            "host": {"type": "str", "required": True},
-            "port": {"type": "int", "default": 5432},
-            "database": {"type": "str", "default": "linkrift"},
-            "user": {"type": "str", "default": "linkrift_owner"},
-            "password": {"type": "str", "required": True, "no_log": True},
-            "sslmode": {
-                "type": "str",
-                "choices": ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"],
-                "default": "verify-full",
-            },
-            "sslrootcert": {"type": "path"},
+            **CONNECTION,
         },
         supports_check_mode=True,
     )

@@ -212,6 +212,7 @@ from ansible_collections.linkrift.platform.plugins.module_utils._migrate_files i
 )
 from ansible_collections.linkrift.platform.plugins.module_utils._migrate_plan import Plan, make_plan
 from ansible_collections.linkrift.platform.plugins.module_utils._migrate_postgresql import (
+    CONNECTION,
     HAS_PSYCOPG2,
     Applied,
     NoConnectionError,
@@ -243,18 +244,7 @@ def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "migrations": {"type": "path", "required": True},
-            "python": {"type": "path"},
-            "host": {"type": "str", "required": True},
-            "port": {"type": "int", "default": 5432},
-            "database": {"type": "str", "default": "linkrift"},
-            "user": {"type": "str", "default": "linkrift_owner"},
-            "password": {"type": "str", "required": True, "no_log": True},
-            "sslmode": {
-                "type": "str",
-                "choices": ["disable", "allow", "prefer", "require", "verify-ca", "verify-full"],
-                "default": "verify-full",
-            },
-            "sslrootcert": {"type": "path"},
+            **CONNECTION,
             "target": {"type": "int"},
             "allow_contract": {"type": "bool", "default": False},
             "lock_wait": {"type": "float", "default": 120},
