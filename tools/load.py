@@ -30,13 +30,14 @@ class Result:
     """What one connection, or all of them together, saw. Latencies are in seconds.
 
     `samples` has each request when they are asked for: when it began (seconds since the epoch), how long it took,
-    whether it was answered as expected.
+    whether it was answered as expected. `paths` has how often each path was answered as expected.
     """
 
     latencies: list[float] = field(default_factory=list)
     failures: Counter[str] = field(default_factory=Counter)
     statuses: Counter[int] = field(default_factory=Counter)
     versions: Counter[str] = field(default_factory=Counter)
+    paths: Counter[str] = field(default_factory=Counter)
     samples: list[tuple[float, float, bool]] | None = None
 
     def note(self, began: float, *, fine: bool) -> None:
@@ -51,6 +52,7 @@ class Result:
         self.failures += other.failures
         self.statuses += other.statuses
         self.versions += other.versions
+        self.paths += other.paths
         if self.samples is not None:
             self.samples += other.samples or []
 
@@ -117,8 +119,9 @@ def run_connection(options: argparse.Namespace, schedule: Schedule, urls: list[s
         if due is not None and (wait := due - time.monotonic()) > 0:
             time.sleep(wait)
         began = due if due is not None else time.monotonic()
+        path = urlsplit(urls[number % len(urls)]).path
         try:
-            connection.request("GET", urlsplit(urls[number % len(urls)]).path, headers=headers)
+            connection.request("GET", path, headers=headers)
             answer = connection.getresponse()
             answer.read()
         except (OSError, http.client.HTTPException) as error:
@@ -131,6 +134,7 @@ def run_connection(options: argparse.Namespace, schedule: Schedule, urls: list[s
         result.note(began, fine=answer.status == options.expect)
         if answer.status == options.expect:
             result.latencies.append(time.monotonic() - began)
+            result.paths[path] += 1
         else:
             result.failures[f"status {answer.status}"] += 1
     connection.close()
@@ -164,6 +168,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--timeout", type=float, default=5.0, help="seconds until an answer counts as failed")
     parser.add_argument("--expect", type=int, default=302, help="the status that counts as an answer (default 302)")
     parser.add_argument("--samples", type=Path, help="write each request here: when it began, milliseconds, 1 if fine")
+    parser.add_argument("--by-path", action="store_true", help="say how often each path was answered as expected")
     parser.add_argument("--stop-file", type=Path, help="end early when this file exists")
     options = parser.parse_args(arguments)
     if not 0 < options.seconds <= MAX_SECONDS:
@@ -202,7 +207,8 @@ def run(options: argparse.Namespace) -> dict[str, object]:
         options.samples.write_text("".join(lines), encoding="ascii")
     if len(results) != len(threads):
         total.failures["connection ended by an error of the load generator"] += len(threads) - len(results)
-    return total.report(time.monotonic() - schedule.start)
+    report = total.report(time.monotonic() - schedule.start)
+    return {**report, "paths": dict(total.paths)} if options.by_path else report
 
 
 def main() -> int:

@@ -90,17 +90,19 @@ def parse_samples(text: str) -> list[Sample]:
 class Visitors:
     """A load that runs for as long as the `with` block does; `visit` has what it saw."""
 
-    def __init__(self, lab: Lab, rate: float = RATE, connections: int = 8) -> None:
+    def __init__(self, lab: Lab, rate: float = RATE, connections: int = 8, *, codes: Sequence[str] = (_CODE,)) -> None:
         """Prepare it.
 
         Args:
             lab: The lab, with a client1.
             rate: Requests a second over all connections; 0: as many as get through.
             connections: Those that are kept open.
+            codes: The links that are followed, one after the other. The report's `paths` says how often each was.
         """
         self._lab = lab
         self._rate = rate
         self._connections = connections
+        self._codes = codes
         self.visit: Visit | None = None
 
     def __enter__(self) -> Self:
@@ -122,7 +124,7 @@ class Visitors:
         most = int((self._rate or 10_000) * _MOST_SECONDS)
         return [
             *unit,
-            *("python3", f"{_PLACE}/load.py", f"https://{name}/{_CODE}"),
+            *("python3", f"{_PLACE}/load.py", *(f"https://{name}/{code}" for code in self._codes), "--by-path"),
             *(f"--connect={address(self._lab, name)}", f"--ca={_PLACE}/ca.pem", "--expect=302"),
             *(f"--rate={self._rate:g}", f"--connections={self._connections}"),
             *(f"--count={most}", f"--seconds={_MOST_SECONDS}"),

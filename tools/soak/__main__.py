@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from tools.bench.lab import Lab
 from tools.bench.visitors import RATE
 from tools.lab import LabToolError
-from tools.soak import clicks, faults, install, kills, rollouts
+from tools.soak import clicks, faults, install, kills, outages, rollouts
 from tools.soak.lab import PLACE, SOAK, Platform, stand_up
 from tools.soak.rounds import Rounds, say, table
 
@@ -27,6 +27,7 @@ PARTS = {
     "rollouts": "one rollout after the other while visitors come (2 minutes each)",
     "kills": "a deploy, a rollback or an undo is killed at each of its tasks (2 minutes each)",
     "clicks": "clicks sent are clicks counted, while a worker is killed and Redis starts anew (20 minutes)",
+    "outages": "each store is away for a minute, ClickHouse for five; a million unknown codes (30 minutes)",
     "faults": "everything that is known to go wrong with a deploy (1 to 2 minutes each)",
 }
 
@@ -85,6 +86,8 @@ def soak_releases(options: argparse.Namespace, parts: Sequence[str]) -> None:
             rollouts.run(platform, rounds, options.count or ROLLOUTS, options.rate)
         elif part == "clicks":
             clicks.run(platform, rounds, options.count or clicks.REQUESTS)
+        elif part == "outages":
+            outages.run(platform, rounds, options.rate)
         elif part == "kills":
             numbers = kills.parse_range(options.tasks)
             kills.run(platform, rounds, options.of, numbers[:: options.every], options.seed, options.rate)

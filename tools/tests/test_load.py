@@ -48,6 +48,12 @@ def test_answers_are_counted(server: str) -> None:
     assert figures["versions"] == {"1.0+abc": 20}
 
 
+def test_right_answers_are_told_by_path_when_asked_for(server: str) -> None:
+    figures = report(f"{server}/known", f"{server}/unknown", "--count", "10", "--connections", "2", "--by-path")
+    assert figures["paths"] == {"/known": 5}
+    assert "paths" not in report(f"{server}/known", "--count", "1")
+
+
 @pytest.mark.parametrize("path", ["unknown", "close"])
 def test_what_is_not_the_expected_answer_is_a_failure(server: str, path: str) -> None:
     figures = report(f"{server}/known", f"{server}/{path}", "--count", "10")
