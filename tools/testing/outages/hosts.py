@@ -96,7 +96,8 @@ def reached(lab: Lab) -> Iterator[Hosts]:
 
 def bring(hosts: Hosts, name: str) -> None:
     """Have the programs on a host."""
-    lines = [f"install -d -m 0755 {PLACE}"]
+    # One of them runs as another user.
+    lines = ["umask 022", f"install -d -m 0755 {PLACE}"]
     lines += [
         f"cat > {PLACE}/{script.name} <<'END-OF-PROGRAM'\n{script.read_text()}END-OF-PROGRAM"
         for script in sorted(SCRIPTS.glob("*.py"))

@@ -16,7 +16,7 @@ SCAN_BYTES = 24 * MIB
 CONNECTIONS = 8
 # A process that is killed takes the clicks along that it had not sent yet: 50 ms' worth, and those under way.
 LOST_SECONDS = 1.0
-MEANWHILE = {"changed": "302 https://example.org/changed", "disabled": "404", "deleted": "410"}
+MEANWHILE = {"changed": "302 https://example.org/changed", "disabled": "410", "deleted": "410"}
 _OF_API = ("read", "write", "stats")
 
 Seen = Mapping[str, Any]
@@ -48,8 +48,8 @@ def wrong_with_case(case: Case, seen: Seen, rate: float) -> list[str]:
     found = []
     if visits["failed"]:
         found.append(f"{visits['failed']} of {visits['requests']} visitors failed")
-    # They come at an even pace, whoever waits.
-    if visits["requests"] < 0.9 * rate * (seen["ended"] - seen["began"]):
+    # They come at an even pace; a machine that is busy with other things is late.
+    if visits["requests"] < 0.5 * rate * (seen["ended"] - seen["began"]):
         found.append(f"there were only {visits['requests']} visitors in {seen['ended'] - seen['began']:.1f} s")
     for question in QUESTIONS:
         found += [
@@ -72,7 +72,8 @@ def wrong_with_case(case: Case, seen: Seen, rate: float) -> list[str]:
 
 def spooled(seen: Seen) -> float:
     """Return how many clicks went to the disk meanwhile."""
-    return sum(figures["spooled"] - seen["before"][host]["spooled"] for host, figures in seen["after"].items())
+    grown = (figures["spooled"] - seen["before"][host]["spooled"] for host, figures in seen["after"].items())
+    return float(sum(grown))
 
 
 def wrong_with_answer(answer: Seen, status: int, *, api: bool) -> list[str]:

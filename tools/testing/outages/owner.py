@@ -59,16 +59,17 @@ class Owner:
         self._address = str(lab_hosts(hosts.directory).visitors()[0])
         self._context = ssl.create_default_context(cafile=str(hosts.directory / "ca.pem"))
         self.go, self._api = f"go.{domains()[0]}", f"api.{domains()[0]}"
-        self._token = ""
+        self._headers: dict[str, str] = {}
         account = {"email": f"outages-{secrets.token_hex(6)}@example.org", "password": secrets.token_urlsafe(18)}
         self.must("POST", "/auth/register", 201, account)
-        self._token = str(self.must("POST", "/auth/login", 200, account)["access_token"])
+        token = self.must("POST", "/auth/login", 200, account)["access_token"]
+        self._headers = {"Authorization": f"Bearer {token}"}
 
     def ask(self, host: str, method: str, path: str, body: object = None) -> Answer:
         """Send a request on a connection of its own."""
         headers = {"User-Agent": "linkrift-outages", "Connection": "close"}
-        if host == self._api and self._token:
-            headers["Authorization"] = f"Bearer {self._token}"
+        if host == self._api:
+            headers |= self._headers
         if body is not None:
             headers["Content-Type"] = "application/json"
         connection = Connection(host, self._address, self._context, timeout=TIMEOUT)
@@ -122,7 +123,7 @@ class Owner:
             known: A link of ours.
             unread: Links that nobody has followed yet.
         """
-        asked = {
+        asked: dict[str, list[tuple[str, str, str, object]]] = {
             "read": [(self._api, "GET", "/api/v1/links?limit=1", None)],
             "write": [(self._api, "POST", "/api/v1/links", {"url": "https://example.org/while-away"})],
             "stats": [(self._api, "GET", f"/api/v1/links/{known}/stats", None)],

@@ -15,7 +15,7 @@ from tools.bench.visitors import CLIENT, RATE, Visitors
 from tools.lab.material import lab_hosts
 from tools.soak.rounds import say
 from tools.testing.outages.cases import CLICKHOUSE, POSTGRESQL, REDIS, Case
-from tools.testing.outages.hosts import Hosts, reached
+from tools.testing.outages.hosts import PLACE, Hosts, reached
 from tools.testing.outages.owner import TIMES, Owner
 
 LINKS = 4
@@ -29,9 +29,9 @@ SETTLED_SECONDS = 180.0
 _POLL_SECONDS = 0.3
 # For this long nothing happens at the end of a part.
 QUIET_SECONDS = 1.0
-# How long a change takes to reach everybody at the most, and for how long it is looked.
+# How long a change takes to reach everybody at the most, and for how long it is looked after that.
 CHANGE_SECONDS = 1.0
-WATCH_SECONDS = 6.0
+WATCH_SECONDS = 1.5
 HOSTILE_CONNECTIONS = 200
 UNKNOWN_CODES = 20_000
 UNKNOWN_CODES_LONG = 1_000_000
@@ -218,10 +218,12 @@ def hostile(world: World) -> dict[str, Any]:
 def changes(world: World) -> dict[str, Any]:
     """Change a link, disable one, delete one, and note what each host said of them, and when."""
     changed, disabled, deleted = codes = world.owner.links(3)
-    arguments = {host: [world.hosts.address(host), world.owner.go, WATCH_SECONDS, *codes] for host in world.redirects()}
+    file = f"{PLACE}/watching"
+    arguments = {host: [world.hosts.address(host), world.owner.go, file, *codes] for host in world.redirects()}
     with ThreadPoolExecutor(1) as pool:
         watching = pool.submit(world.hosts.at_once, world.redirects(), "watch", arguments)
-        time.sleep(WATCH_SECONDS / 3)
+        for host in world.redirects():
+            world.hosts.as_root(host, f"for _ in $(seq 300); do test -e {file} && exit; sleep 0.1; done; exit 1")
         requests = {
             "changed": ("PATCH", changed, {"url": "https://example.org/changed"}),
             "disabled": ("PATCH", disabled, {"is_active": False}),
@@ -230,6 +232,9 @@ def changes(world: World) -> dict[str, Any]:
         answers = {
             name: world.owner.api(method, f"/links/{code}", body) for name, (method, code, body) in requests.items()
         }
+        time.sleep(CHANGE_SECONDS + WATCH_SECONDS)
+        for host in world.redirects():
+            world.hosts.as_root(host, f"rm -f {file}")
         said = {host: json.loads(text) for host, text in watching.result().items()}
     return {
         name: {
