@@ -324,7 +324,8 @@ def _redis_answers(port: int, password: str) -> bool:
             if not chunk:
                 return False
             received += chunk
-        return received == b"+OK\r\n+PONG\r\n"
+        # Where `options` switch the default user off, it refuses us, which is an answer.
+        return received == b"+OK\r\n+PONG\r\n" or received.startswith(b"-WRONGPASS")
 
 
 # `yandex` is the root element up to 22.x; current servers still accept it.

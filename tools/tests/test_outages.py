@@ -128,6 +128,7 @@ def postgresql(found: Results) -> Results:
         (lambda found: found["clicks"]["scan"].update(statuses={"404": 999, "503": 1}), "unknown codes were answered"),
         (lambda found: found["clicks"]["scan"].update(statuses={"404": 10}), "of 1000 were asked for"),
         (lambda found: found["clicks"]["scan"]["after"].update(app3=99.0 * judge.MIB), "app3 grew by 39.0 MiB"),
+        (lambda found: found["clicks"]["scan"]["before"].update(app3=0.0), "app3 does not say how much memory"),
         (lambda found: found["clicks"]["changes"]["changed"].update(status=503), "changed: the API answered 503"),
         (lambda found: found["clicks"]["changes"]["deleted"]["hosts"]["app2"][0].update(last=11.2), "1.20 s after"),
         (lambda found: found["clicks"]["changes"]["deleted"]["hosts"]["app2"].pop(), "was not asked any more"),

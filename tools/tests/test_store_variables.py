@@ -175,7 +175,8 @@ def redis(**more: Any) -> dict[str, Any]:
 def test_redis_users_and_the_passwords_that_retire() -> None:
     variables = redis(redis_retiring_passwords={"api": ["an-older-password"]})
     users = dict(line.split(" ", 2)[1:] for line in render_file("redis", "users.acl.j2", variables).splitlines())
-    assert users["default"] == "off -@all"
+    # Off, and without a password.
+    assert users["default"] == "off ~* &* +@all"
     assert users["linkrift_api"].count("#") == 2
     assert users["linkrift_redirect"].count("#") == 1
     assert "password" not in str(users)

@@ -12,7 +12,7 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import PROCESS_COLLECTOR, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.core import REGISTRY
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
@@ -137,9 +137,17 @@ def render(pids: Sequence[int]) -> bytes:
     """
     directory = os.environ.get("PROMETHEUS_MULTIPROC_DIR")
     if directory is None:
-        return bytes(generate_latest(REGISTRY))
+        text = bytes(generate_latest(REGISTRY))
+        # Where the unit hides what is not about processes in /proc, the library tells nothing of the process at all.
+        return text if PROCESS_COLLECTOR.collect() else text + _memory(pids)
     registry = CollectorRegistry()
     MultiProcessCollector(registry, path=directory)  # type: ignore[no-untyped-call] # the library declares no types here
+    registry.register(_MemoryCollector(pids))
+    return bytes(generate_latest(registry))
+
+
+def _memory(pids: Iterable[int]) -> bytes:
+    registry = CollectorRegistry()
     registry.register(_MemoryCollector(pids))
     return bytes(generate_latest(registry))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
 import aiohttp
 import pytest
@@ -29,11 +30,20 @@ from tools.testing.templating import render, role_variables
 
 def redis_rights() -> dict[str, str]:
     """Return the rights that the platform's hosts give each service."""
+    rights = _of_role("{{ __redis_rights }}")
+    return {f"linkrift_{service}": str(words) for service, words in rights.items()}
+
+
+def default_rights() -> str:
+    """Return what they give the default user, who is off."""
+    return str(_of_role("{{ __redis_default_rights }}"))
+
+
+def _of_role(text: str) -> Any:
     version = subprocess.run(
         [find_program("redis-server", "redis-server"), "--version"], capture_output=True, text=True, check=True
     ).stdout
-    rights = render("{{ __redis_rights }}", role_variables("redis", __redis_program={"stdout": version}))
-    return {f"linkrift_{service}": str(words) for service, words in rights.items()}
+    return render(text, role_variables("redis", __redis_program={"stdout": version}))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

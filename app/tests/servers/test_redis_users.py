@@ -12,6 +12,8 @@ from redis.asyncio import Redis
 from redis.exceptions import AuthenticationError, NoPermissionError
 from redis.exceptions import ConnectionError as RedisConnectionError
 
+from app.tests.servers.conftest import default_rights
+from app.tests.servers.harness import eventually
 from linkrift.clickhouse import ClickHouse, ClickHouseAwayError
 from linkrift.redis_client import connect
 from linkrift.settings import ClickHouseSettings, RedisSettings
@@ -76,6 +78,27 @@ async def test_a_wrong_password(redis_process: RedisServer) -> None:
     with pytest.raises(AuthenticationError):
         await client.ping()
     await client.aclose()
+
+
+async def test_what_was_done_in_a_transaction_is_there_after_a_restart(tmp_path: Path) -> None:
+    """Redis reads its append-only file with the rights of the default user, with whom nobody can log in."""
+    rights = default_rights()
+    with redis_server(tmp_path, options={"user default": f"off {rights}"}, users={"keeper": "~* &* +@all"}) as server:
+        client = connect(RedisSettings(server.host, server.port, "keeper", server.passwords["keeper"]), "test")
+        stranger = connect(RedisSettings(server.host, server.port, "default", server.password), "test")
+        async with client.pipeline(transaction=True) as pipeline:
+            await pipeline.set("taken", "1").set("counted", "1").execute()
+        server.process.stop()
+        server.process.start()
+
+        async def kept() -> bool:
+            return bool(await client.ping()) and await client.mget("taken", "counted") == [b"1", b"1"]
+
+        await eventually(kept, "both are there")
+        with pytest.raises(AuthenticationError):
+            await stranger.ping()
+        await client.aclose()
+        await stranger.aclose()
 
 
 @pytest.fixture(scope="module")

@@ -41,7 +41,7 @@ class Case:
     group: str
     begin: str
     end: str
-    seconds: float = 5.0
+    seconds: float = 3.0
     long: float = 60.0
     answers: Mapping[str, int] = field(default_factory=lambda: MappingProxyType(_NORMAL))
     breaker: str = ""

@@ -150,6 +150,8 @@ def wrong_with_scan(seen: Seen) -> list[str]:
         found.append(f"only {seen['statuses']} of {seen['count']} were asked for")
     for host, before in seen["before"].items():
         grown = seen["after"][host] - before
+        if not before:
+            found.append(f"{host} does not say how much memory it has")
         if grown > SCAN_BYTES:
             found.append(f"{host} grew by {grown / MIB:.1f} MiB")
     return [f"the scan: {words}" for words in found]

@@ -194,9 +194,8 @@ def clicks(world: World, known: str) -> dict[str, Any]:
     """ClickHouse away; meanwhile hostile clients, a scan, links that change; then a worker that is killed."""
     with ThreadPoolExecutor(3) as pool:
         with away(world, CLICKHOUSE, known) as seen:
-            beside = {"hostile": pool.submit(hostile, world), "changes": pool.submit(changes, world)}
+            beside = {name: pool.submit(do, world) for name, do in BESIDE.items()}
             found = {name: future.result() for name, future in beside.items()}
-            found["scan"] = scan(world)
         worker = killed(world, "worker")
     return {"cases": {CLICKHOUSE.name: seen}, **found, "worker": worker}
 
@@ -346,6 +345,7 @@ def waiting_in_redis(hosts: Hosts, host: str) -> int:
     )
 
 
+BESIDE: Mapping[str, Callable[[World], dict[str, Any]]] = {"hostile": hostile, "changes": changes, "scan": scan}
 PARTS: Mapping[str, Callable[[World, str], dict[str, Any]]] = {
     "stores": stores,
     "clicks": clicks,

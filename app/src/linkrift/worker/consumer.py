@@ -164,13 +164,16 @@ class Consumer:
     async def _recover(self) -> None:
         """Take up what this consumer had taken before it was interrupted."""
         after = b"0"
+        taken = 0
         while self._wanted():
             entries = await self._queue.read_own(self._room(), after)
             if not entries:
-                return
+                break
             after = entries[-1].id
-            LOG.info("taking up what an earlier run left", extra={"entries": len(entries)})
+            taken += len(entries)
             await self._take(entries)
+        if taken:
+            LOG.info("took up what an earlier run left", extra={"entries": taken})
 
     def _room(self) -> int:
         """Return how many entries may be read so that the batch is not much too large, each of them being full."""
