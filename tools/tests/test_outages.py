@@ -67,6 +67,7 @@ def results() -> Results:
         "clicks": {
             **part(CLICKHOUSE),
             "hostile": {
+                "seconds": 8.0,
                 "slow": {"opened": 10, "left": 0, "ended": {"408": 9, "closed": 1}},
                 "silent": {"opened": 10, "left": 10},
                 "oversize": {"a field": {"400": 3}},
@@ -123,6 +124,7 @@ def postgresql(found: Results) -> Results:
         (lambda found: found["processes"]["links"]["abc"].update(stored=1001, told=1001), "-1 clicks were lost"),
         (lambda found: found["processes"]["redirect"].update(after=["7"]), "were killed"),
         (lambda found: found["clicks"]["hostile"]["slow"].update(left=3), "3 of 10 requests that never end"),
+        (lambda found: found["clicks"]["hostile"].update(seconds=60.0), "10 connections that say nothing"),
         (lambda found: found["clicks"]["hostile"]["slow"].update(ended={"302": 1}), "never end were answered"),
         (lambda found: found["clicks"]["hostile"]["oversize"].update({"a field": {"302": 1}}), "a field was answered"),
         (lambda found: found["clicks"]["scan"].update(statuses={"404": 999, "503": 1}), "unknown codes were answered"),

@@ -12,6 +12,8 @@ MIB = 1024 * 1024
 # What the codes that do not exist may take of a process (a tenth of its cache), the addresses that asked for them, and
 # what any process grows by while it is asked more than ever before.
 SCAN_BYTES = 24 * MIB
+# By then balancers have closed a connection that says nothing (haproxy_timeout_client, 30 s).
+SILENT_SECONDS = 40.0
 # One request at a time on each of the visitors' connections.
 CONNECTIONS = 8
 # A process that is killed takes the clicks along that it had not sent yet: 50 ms' worth, and those under way.
@@ -132,6 +134,8 @@ def wrong_with_hostile(seen: Seen) -> list[str]:
     slow = seen["slow"]
     if slow["left"]:
         found.append(f"{slow['left']} of {slow['opened']} requests that never end are still waited for")
+    if seen["silent"]["left"] and seen["seconds"] > SILENT_SECONDS:
+        found.append(f"{seen['silent']['left']} connections that say nothing are still open")
     if set(slow["ended"]) - {"408", "closed"}:
         found.append(f"requests that never end were answered {slow['ended']}")
     for name, statuses in seen["oversize"].items():

@@ -33,6 +33,8 @@ QUIET_SECONDS = 1.0
 CHANGE_SECONDS = 1.0
 WATCH_SECONDS = 1.5
 HOSTILE_CONNECTIONS = 200
+HOSTILE_SECONDS = 8.0
+HOSTILE_SECONDS_LONG = 60.0
 UNKNOWN_CODES = 20_000
 UNKNOWN_CODES_LONG = 1_000_000
 SCAN_RATE = 2500.0
@@ -201,17 +203,13 @@ def clicks(world: World, known: str) -> dict[str, Any]:
 
 
 def hostile(world: World) -> dict[str, Any]:
-    """Have clients that mean ill, at the first balancer's visitors' address."""
-    lab = lab_hosts(world.hosts.directory)
+    """Have clients that mean ill, at the address that visitors come to."""
+    address = lab_hosts(world.hosts.directory).visitors()[0]
+    # The visitors have it.
     authority = "/run/linkrift-measured/ca.pem"
-    seconds = 45 if world.long else 8
-    return dict(
-        json.loads(
-            world.hosts.program(
-                CLIENT, "hostile", lab.visitors()[0], world.owner.go, authority, seconds, HOSTILE_CONNECTIONS
-            )
-        )
-    )
+    seconds = HOSTILE_SECONDS_LONG if world.long else HOSTILE_SECONDS
+    words = (address, world.owner.go, authority, seconds, HOSTILE_CONNECTIONS)
+    return {"seconds": seconds, **json.loads(world.hosts.program(CLIENT, "hostile", *words))}
 
 
 def changes(world: World) -> dict[str, Any]:
