@@ -1,4 +1,4 @@
-"""Signs in too often at an API slot of this host, and prints what came of it; the body is none, so no password is tried.
+"""Signs in too often at an API slot of this host, and prints what came of it; no password is tried.
 
 Arguments: its address and port, and how often.
 """
