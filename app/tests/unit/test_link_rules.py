@@ -19,13 +19,23 @@ from hypothesis import strategies as st
 from redis.exceptions import ReadOnlyError, ResponseError
 
 from linkrift.environment import ConfigurationError
-from linkrift.link_passwords import BusyError, LinkPasswords
+from linkrift.link_passwords import LinkPasswords
+from linkrift.password_queue import BusyError
 from linkrift.postgres import DatabaseAwayError
 from linkrift.redirect import attempts, enumeration, pages
 from linkrift.redirect.attempts import Admission, Attempts, LocalAttempts
 from linkrift.redirect.enumeration import UnknownCodes
 from linkrift.redirect.passes import COOKIE, LIFETIME_SECONDS, Passes
-from linkrift.redirect.passwords import CONTENT_TYPE, FormError, Outcome, Passwords, read_password
+from linkrift.redirect.passwords import (
+    ATTEMPTS_AT_ONCE,
+    CONTENT_TYPE,
+    READS_AT_ONCE,
+    Attempt,
+    FormError,
+    Outcome,
+    Passwords,
+    read_password,
+)
 from linkrift.redirect.previews import Previews
 from linkrift.redirect.queries import MAXIMUM_LOCATION, forward
 from linkrift.redirect.settings import read_settings
@@ -217,8 +227,12 @@ async def test_an_attempt_is_taken_back_where_it_was_counted(
 async def test_a_statement_that_is_refused_is_an_outage(error: Exception) -> None:
     database = MagicMock()
     database.connection.return_value.__aenter__.side_effect = error
+    counted = AsyncMock()
+    counted.admit.return_value = Admission(0)
     with pytest.raises(DatabaseAwayError):
-        await Passwords(database, AsyncMock(), AsyncMock(), timeout=1.0).check("abc", "sesame", None)
+        await Passwords(database, counted, AsyncMock(), timeout=1.0).check("abc", "sesame", None)
+    # Nobody looked at the password.
+    counted.forgive.assert_awaited_once_with("abc", "None", Admission(0))
     assert await Previews(database, timeout=1.0)._created_at("abc") is None
 
 
@@ -278,9 +292,58 @@ async def test_an_attempt_is_counted_before_it_is_made(monkeypatch: pytest.Monke
     assert await outcome(0, BusyError()) == (Outcome.BUSY, 1, 1)
     # Taken away meanwhile: the password, or the whole link, which then opens for no password at all.
     row = {"password_hash": None}
-    assert await outcome(0, False) == (Outcome.RIGHT, 0, 0)
+    assert await outcome(0, False) == (Outcome.RIGHT, 0, 1)
     row = None
-    assert await outcome(0, True) == (Outcome.GONE, 0, 0)
+    assert await outcome(0, True) == (Outcome.GONE, 0, 1)
+
+
+class HashesInPostgresql:
+    """PostgreSQL, which tells a password's hash when `gate` is open."""
+
+    def __init__(self) -> None:
+        self.gate = asyncio.Event()
+        self.asked = asyncio.Event()
+        self.lent = self.most_lent = self.read = 0
+
+    def connection(self, _query_type: str) -> HashesInPostgresql:
+        return self
+
+    async def __aenter__(self) -> HashesInPostgresql:
+        self.lent += 1
+        self.most_lent = max(self.most_lent, self.lent)
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.lent -= 1
+
+    async def fetchrow(self, _query: str, _code: str) -> dict[str, str]:
+        self.read += 1
+        self.asked.set()
+        await self.gate.wait()
+        return {"password_hash": "hash"}
+
+
+async def test_many_attempts_hold_few_connections_and_those_beyond_many_none() -> None:
+    database, counted, checker = HashesInPostgresql(), AsyncMock(), AsyncMock()
+    counted.admit.return_value = Admission(0)
+    checker.verify.return_value = True
+    passwords = Passwords(database, counted, checker, timeout=5.0)  # type: ignore[arg-type] # a stand-in
+    asking = [asyncio.create_task(passwords.check("abc", "sesame", None)) for _ in range(ATTEMPTS_AT_ONCE)]
+    await asyncio.wait_for(database.asked.wait(), 5.0)
+    assert await passwords.check("abc", "sesame", None) == Attempt(Outcome.BUSY, 1)
+    assert counted.admit.await_count == ATTEMPTS_AT_ONCE, "nobody is asked for one too many"
+    database.gate.set()
+    assert {attempt.outcome for attempt in await asyncio.gather(*asking)} == {Outcome.RIGHT}
+    assert (database.most_lent, database.read) == (READS_AT_ONCE, ATTEMPTS_AT_ONCE)
+    assert (await passwords.check("abc", "sesame", None)).outcome is Outcome.RIGHT
+
+
+async def test_an_attempt_over_its_limit_costs_postgresql_nothing() -> None:
+    database, counted = HashesInPostgresql(), AsyncMock()
+    counted.admit.return_value = Admission(60)
+    passwords = Passwords(database, counted, AsyncMock(), timeout=5.0)  # type: ignore[arg-type] # a stand-in
+    assert await passwords.check("abc", "sesame", None) == Attempt(Outcome.TOO_MANY, 60)
+    assert database.most_lent == 0
 
 
 def test_pages_say_nothing_that_is_not_escaped() -> None:

@@ -26,7 +26,8 @@ from linkrift.api.routing import HeaderParameter, QueryParameter, Route
 from linkrift.api.store import CodeTakenError, Column, Links, OwnerGoneError, StoredLink
 from linkrift.api.tokens import Tokens
 from linkrift.clickhouse import ClickHouse
-from linkrift.link_passwords import BusyError, LinkPasswords
+from linkrift.link_passwords import LinkPasswords
+from linkrift.password_queue import BusyError
 
 PAGE_DEFAULT = 50
 PAGE_MAXIMUM = 200

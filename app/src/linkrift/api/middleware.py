@@ -16,8 +16,8 @@ from linkrift.api.rate_limits import VERDICT, RateLimits, headers_of
 from linkrift.clickhouse import ClickHouseAwayError
 from linkrift.health import Health, State
 from linkrift.lifecycle import Activity
-from linkrift.link_passwords import BusyError
 from linkrift.operations import OPERATIONS_PATHS
+from linkrift.password_queue import BusyError
 from linkrift.postgres import DatabaseAwayError
 from linkrift.request_ids import HEADER as REQUEST_ID
 from linkrift.request_ids import RequestIds

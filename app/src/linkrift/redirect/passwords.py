@@ -12,7 +12,8 @@ from urllib.parse import parse_qs, urlsplit
 import asyncpg
 from aiohttp import web
 
-from linkrift.link_passwords import MAXIMUM_LENGTH, BusyError, LinkPasswords
+from linkrift.link_passwords import MAXIMUM_LENGTH, LinkPasswords
+from linkrift.password_queue import BusyError
 from linkrift.postgres import Database, DatabaseAwayError
 from linkrift.redirect.attempts import Attempts
 from linkrift.redirect.enumeration import IPV6_PREFIX, Address
@@ -21,6 +22,12 @@ from linkrift.redirect.enumeration import IPV6_PREFIX, Address
 MAXIMUM_BODY = 4096
 BODY_SECONDS = 5.0
 CONTENT_TYPE = "application/x-www-form-urlencoded"
+
+# Attempts that are looked at together; who comes then is told to come again, and no store is asked for him.
+ATTEMPTS_AT_ONCE = 32
+# Of those, how many read a hash from PostgreSQL: that is faster than checking a password, which is done one by one. The
+# other connections are for those who look up links.
+READS_AT_ONCE = 2
 
 _HASH = """
 SELECT password_hash FROM links
@@ -63,12 +70,14 @@ class Passwords:
         self._attempts = attempts
         self._checker = checker
         self._timeout = timeout
+        self._under_way = 0
+        self._reads = asyncio.Semaphore(READS_AT_ONCE)
 
     async def check(self, code: str, password: str, address: Address | None) -> Attempt:
         """Try a password.
 
-        An attempt is counted before it is made, so that many at once are no way round the limits. One that nobody could
-        look at is taken back.
+        An attempt is counted before anything is done for it, so that many at once are no way round the limits, and one
+        over its limit costs PostgreSQL nothing. One that nobody could look at is taken back.
 
         Args:
             code: of the link.
@@ -78,6 +87,28 @@ class Passwords:
         Raises:
             DatabaseAwayError: there is nothing to compare with.
         """
+        if self._under_way >= ATTEMPTS_AT_ONCE:
+            return Attempt(Outcome.BUSY, 1)
+        self._under_way += 1
+        try:
+            return await self._check(code, password, _visitor(address))
+        finally:
+            self._under_way -= 1
+
+    async def _check(self, code: str, password: str, who: str) -> Attempt:
+        admission = await self._attempts.admit(code, who)
+        if admission.wait:
+            return Attempt(Outcome.TOO_MANY, admission.wait)
+        try:
+            outcome = await self._compare(code, password)
+        except DatabaseAwayError:
+            await self._attempts.forgive(code, who, admission)
+            raise
+        if outcome is not Outcome.WRONG:
+            await self._attempts.forgive(code, who, admission)
+        return Attempt(outcome, 1 if outcome is Outcome.BUSY else 0)
+
+    async def _compare(self, code: str, password: str) -> Outcome:
         try:
             row = await asyncio.wait_for(self._find_hash(code), self._timeout)
         except asyncio.TimeoutError as error:
@@ -85,27 +116,20 @@ class Passwords:
         except asyncpg.PostgresError as error:
             raise DatabaseAwayError(str(error)) from error
         if row is None:
-            return Attempt(Outcome.GONE)
+            return Outcome.GONE
         password_hash = row["password_hash"]
         if password_hash is None:
             # The owner took the password away a moment ago.
-            return Attempt(Outcome.RIGHT)
-        who = _visitor(address)
-        admission = await self._attempts.admit(code, who)
-        if admission.wait:
-            return Attempt(Outcome.TOO_MANY, admission.wait)
+            return Outcome.RIGHT
+        if len(password) > MAXIMUM_LENGTH:
+            return Outcome.WRONG
         try:
-            right = len(password) <= MAXIMUM_LENGTH and await self._checker.verify(password_hash, password)
+            return Outcome.RIGHT if await self._checker.verify(password_hash, password) else Outcome.WRONG
         except BusyError:
-            await self._attempts.forgive(code, who, admission)
-            return Attempt(Outcome.BUSY, 1)
-        if not right:
-            return Attempt(Outcome.WRONG)
-        await self._attempts.forgive(code, who, admission)
-        return Attempt(Outcome.RIGHT)
+            return Outcome.BUSY
 
     async def _find_hash(self, code: str) -> Mapping[str, str | None] | None:
-        async with self._database.connection("find_password") as connection:
+        async with self._reads, self._database.connection("find_password") as connection:
             row: Mapping[str, str | None] | None = await connection.fetchrow(_HASH, code)
         return row
 
