@@ -15,7 +15,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import clickhouse_driver
@@ -139,22 +139,17 @@ def postgresql_server(tmp: Path, *, settings: dict[str, str] | None = None) -> I
         MissingPackageError: PostgreSQL is not installed.
         ServerError: it did not start.
     """
-    versions = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name), reverse=True)
-    directories = [str(path) for path in versions]
-    initdb = find_program("initdb", "postgresql", *directories)
-    postgres = find_program("postgres", "postgresql", *directories)
-    as_root = os.geteuid() == 0
+    initdb, postgres = _find_postgresql("initdb"), _find_postgresql("postgres")
     passwords = {role: secrets.token_urlsafe(12) for role in ("postgres", *POSTGRESQL_ROLES)}
     ca = write_server_certificate(tmp, "postgresql")
-    home = Path(tempfile.mkdtemp(prefix="linkrift-postgresql-"))
-    try:
+    with _postgresql_home() as (home, user):
         for name in ("postgresql.pem", "postgresql.key"):
             shutil.copy(tmp / name, home / name)
         (home / "postgresql.key").chmod(0o600)
         (home / "password").write_text(passwords["postgres"])
-        if as_root:
-            for path in (home, *home.iterdir()):
-                shutil.chown(path, "postgres", "postgres")
+        if user is not None:
+            for path in home.iterdir():
+                shutil.chown(path, user, user)
         _run(
             [
                 initdb,
@@ -166,12 +161,11 @@ def postgresql_server(tmp: Path, *, settings: dict[str, str] | None = None) -> I
                 "--locale=C.UTF-8",
                 "--no-sync",
             ],
-            user="postgres" if as_root else None,
+            user=user,
         )
         port = free_port()
         options = {
             "listen_addresses": "127.0.0.1",
-            "port": str(port),
             "unix_socket_directories": "",
             "fsync": "off",
             "ssl": "on",
@@ -180,13 +174,10 @@ def postgresql_server(tmp: Path, *, settings: dict[str, str] | None = None) -> I
             "timezone": "UTC",
             **(settings or {}),
         }
-        process = ServerProcess(
-            [postgres, "-D", str(home / "data"), *(f"--{key}={value}" for key, value in options.items())],
-            log=tmp / "postgresql.log",
-            answers=lambda: _postgresql_answers(port, passwords["postgres"]),
-            user="postgres" if as_root else None,
-            stop_signal=signal.SIGINT,  # "fast": it does not wait for clients
-        )
+        # In a file, which its replicas get with the data; each server's port is its own.
+        with (home / "data" / "postgresql.conf").open("a", encoding="utf-8") as stream:
+            stream.writelines(f"{key} = '{value}'\n" for key, value in options.items())
+        process = _postgresql_process(postgres, home, port, passwords["postgres"], tmp / "postgresql.log", user)
         process.start()
         try:
             server = PostgresqlServer(process, "localhost", port, "linkrift", passwords, ca)
@@ -197,8 +188,40 @@ def postgresql_server(tmp: Path, *, settings: dict[str, str] | None = None) -> I
         finally:
             process.thaw()
             process.stop()
-    finally:
-        shutil.rmtree(home)
+
+
+@contextmanager
+def postgresql_replica(tmp: Path, primary: PostgresqlServer) -> Iterator[PostgresqlServer]:
+    """Run a server that follows another one by streaming replication.
+
+    Args:
+        tmp: directory for its log.
+        primary: must run while this begins; it may stop and start later.
+
+    Yields:
+        The running replica, which answers reads.
+
+    Raises:
+        MissingPackageError: PostgreSQL is not installed.
+        ServerError: it did not start.
+        RuntimeError: the primary's data could not be copied.
+    """
+    copy, postgres = _find_postgresql("pg_basebackup"), _find_postgresql("postgres")
+    password = primary.passwords["postgres"]
+    with _postgresql_home() as (home, user):
+        source = f"host=127.0.0.1 port={primary.port} user=postgres"
+        command = [copy, f"--dbname={source}", f"--pgdata={home / 'data'}", "--write-recovery-conf", "--no-sync"]
+        _run([*command, "--checkpoint=fast", "--wal-method=stream"], user=user, environment={"PGPASSWORD": password})
+        port = free_port()
+        # So that it goes on soon when the primary comes back.
+        options = {"wal_retrieve_retry_interval": "100ms"}
+        process = _postgresql_process(postgres, home, port, password, tmp / "postgresql-replica.log", user, options)
+        process.start()
+        try:
+            yield replace(primary, process=process, port=port)
+        finally:
+            process.thaw()
+            process.stop()
 
 
 @contextmanager
@@ -298,9 +321,56 @@ def clickhouse_server(tmp: Path) -> Iterator[ClickHouseServer]:
         process.stop()
 
 
-def _run(command: list[str], *, user: str | None) -> None:
+def _find_postgresql(program: str) -> str:
+    """Return one of PostgreSQL's programs, of the newest version that is there."""
+    versions = sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: int(path.parent.name), reverse=True)
+    return find_program(program, "postgresql", *map(str, versions))
+
+
+@contextmanager
+def _postgresql_home() -> Iterator[tuple[Path, str | None]]:
+    """Make a directory for a server's data; yields it, and the user it belongs to, where that is not ours."""
+    user = "postgres" if os.geteuid() == 0 else None
+    home = Path(tempfile.mkdtemp(prefix="linkrift-postgresql-"))
+    try:
+        if user is not None:
+            shutil.chown(home, user, user)
+        yield home, user
+    finally:
+        shutil.rmtree(home)
+
+
+def _postgresql_process(
+    postgres: str,
+    home: Path,
+    port: int,
+    password: str,
+    log: Path,
+    user: str | None,
+    options: dict[str, str] | None = None,
+) -> ServerProcess:
+    arguments = [f"--{key}={value}" for key, value in {"port": str(port), **(options or {})}.items()]
+    return ServerProcess(
+        [postgres, "-D", str(home / "data"), *arguments],
+        log=log,
+        answers=lambda: _postgresql_answers(port, password),
+        user=user,
+        stop_signal=signal.SIGINT,  # "fast": it does not wait for clients
+    )
+
+
+def _run(command: list[str], *, user: str | None, environment: dict[str, str] | None = None) -> None:
     """Run a command to its end, as a user; its output goes into the error."""
-    result = subprocess.run(command, user=user, group=user, capture_output=True, text=True, check=False, cwd="/")
+    result = subprocess.run(
+        command,
+        user=user,
+        group=user,
+        env={**os.environ, **(environment or {})},
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd="/",
+    )
     if result.returncode != 0:
         raise RuntimeError(f"{command[0]} ended with {result.returncode}: {result.stderr.strip()}")
 

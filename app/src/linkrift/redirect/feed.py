@@ -1,7 +1,8 @@
 """Asks PostgreSQL which links changed, so that a message that never came does no harm.
 
 PostgreSQL is where links live: while it tells what changed, nothing is missed for longer than the interval, and while
-it is away, nothing changes. Links that were only made are left out: there is nothing old to forget of them.
+it is away, nothing changes. Links that were only made are left out: there is nothing old to forget of them. Those whose
+rows were deleted are noted in a table of their own.
 """
 
 from __future__ import annotations
@@ -31,9 +32,16 @@ MAXIMUM_PAGES = 20
 # How often what changed lately is read once more, a page at a time: a transaction that took longer is found then.
 AGAIN_SECONDS = 15.0
 
-# There is an index for this, of changed links only.
-_SELECT = "SELECT short_code, version, updated_at FROM links WHERE version > 1"
-_NEXT = "\n".join((_SELECT, "AND (updated_at, short_code) > ($2, $3) ORDER BY updated_at, short_code LIMIT $1"))
+# There is an index for each half; that of links has changed ones only.
+_NEXT = """
+(
+    SELECT short_code, version, updated_at FROM links WHERE version > 1
+    AND (updated_at, short_code) > ($2, $3) ORDER BY updated_at, short_code LIMIT $1
+) UNION ALL (
+    SELECT short_code, version, deleted_at FROM deleted_links
+    WHERE (deleted_at, short_code) > ($2, $3) ORDER BY deleted_at, short_code LIMIT $1
+) ORDER BY updated_at, short_code LIMIT $1
+"""
 
 Place = tuple[datetime, str]
 """Between changes: when, and of which code."""
