@@ -11,6 +11,7 @@ from linkrift.links import LinkState, Rules
 from linkrift.redirect import cache as cache_module
 from linkrift.redirect.cache import LINK_BYTES, UNKNOWN_BYTES, MemoryCache
 from linkrift.redirect.changes import KEEP_SECONDS, Changes
+from linkrift.redirect.settings import RedirectSettings
 
 LINK = LinkState("https://x", 1)
 # What the cache reckons for it under a code of one character.
@@ -18,8 +19,8 @@ WEIGHT = LINK_BYTES + 1 + len(LINK.target)
 
 
 def room_for(links: int) -> MemoryCache:
-    """Return a cache with room for that many such links, and the tenth of all room for unknown codes."""
-    return MemoryCache(-(-links * WEIGHT * 10 // 9) + UNKNOWN_BYTES)
+    """Return a cache with room for that many such links, and the twentieth of all room for unknown codes."""
+    return MemoryCache(-(-links * WEIGHT * 20 // 19) + UNKNOWN_BYTES)
 
 
 def test_the_cache_is_bounded_and_keeps_what_is_used() -> None:
@@ -63,7 +64,24 @@ def test_a_scan_of_unknown_codes_pushes_out_no_link() -> None:
         cache.store(f"scan{number}", None, 0.0)
     links, unknown = cache.sizes()
     assert links == 90
-    assert 10 < unknown < 25
+    assert 5 < unknown < 12
+
+
+def test_by_default_there_is_room_for_what_is_promised() -> None:
+    cache = MemoryCache(RedirectSettings.cache_bytes)
+    entries = [cache.store(f"{number:07d}", LinkState("https://x".ljust(100, "y"), 1), 0.0) for number in range(500)]
+    assert cache.used_bytes() / 500 * 100_000 <= cache._maximum
+    # One float for each of them would be three megabytes.
+    assert len({id(entry.fresh_until) for entry in entries if entry is not None}) < 50
+
+
+def test_moments_that_are_shared_are_not_kept_for_ever() -> None:
+    cache = room_for(10)
+    for second in range(10_000):
+        entry = cache.store("a", LINK, float(second))
+        assert entry is not None
+        assert 7.9 < entry.fresh_until - second <= 10.0
+    assert len(cache._moments) <= cache_module._MOMENTS
 
 
 @pytest.mark.parametrize("length", [20, 100, 400])
@@ -108,7 +126,7 @@ def test_links_are_fresh_for_a_shorter_time_while_nobody_says_what_changed() -> 
         entries = [cache.store(f"code{number}", LINK, 100.0) for number in range(300)]
         times = [entry.fresh_until - 100.0 for entry in entries if entry is not None]
         # Not all at once.
-        assert len(set(times)) > 100
+        assert len(set(times)) > 15
         assert max(times) * 0.8 <= min(times)
         return max(times)
 

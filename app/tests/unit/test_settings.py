@@ -53,7 +53,7 @@ def test_the_guides_variables_are_understood() -> None:
         DATABASE | REDIS | {"LINKRIFT_REDIRECT_READ_TIMEOUT": "1s", "LINKRIFT_REDIRECT_WRITE_TIMEOUT": "1s"}
     )
     assert (redirect.process.port, redirect.read_timeout, redirect.process.admission_file) == (8081, 1.0, None)
-    assert (redirect.cache_bytes, redirect.warm_links, redirect.replicas) == (48 << 20, 10_000, ())
+    assert (redirect.cache_bytes, redirect.warm_links, redirect.replicas) == (43 << 20, 10_000, ())
     worker = read_worker(
         REDIS
         | CLICKHOUSE

@@ -17,14 +17,17 @@ UNKNOWN_FRESH_SECONDS = 10.0
 # While no message can say that the link was made meanwhile.
 UNKNOWN_FRESH_SECONDS_UNHEARD = 2.0
 # The codes that do not exist get this part of the room, so that a scan of made-up codes pushes out no link.
-UNKNOWN_SHARE = 0.1
+UNKNOWN_SHARE = 0.05
 JITTER = 0.2
 
 # Bytes of the process's memory that a link takes, its target, its rules and its code's characters left out, and a code
-# that does not exist.
-LINK_BYTES = 320
+# that does not exist; once others came and went, which leaves gaps.
+LINK_BYTES = 310
 RULES_BYTES = 160
 UNKNOWN_BYTES = 210
+
+# More moments than entries can be good until at a time.
+_MOMENTS = 1024
 
 
 # What the API stores; somebody else may have stored another one.
@@ -80,12 +83,13 @@ class MemoryCache:
     """
 
     def __init__(self, maximum_bytes: int) -> None:
-        """Make room; a tenth of it is for codes that do not exist."""
+        """Make room; a twentieth of it is for codes that do not exist."""
         self._unknown_size = max(1, int(maximum_bytes * UNKNOWN_SHARE / UNKNOWN_BYTES))
         self._maximum = maximum_bytes - self._unknown_size * UNKNOWN_BYTES
         self._bytes = 0
         self.links: OrderedDict[str, Entry] = OrderedDict()
         self._unknown: OrderedDict[str, float] = OrderedDict()
+        self._moments: dict[int, float] = {}
         self.heard = False
         self.checked_until = float("-inf")
 
@@ -104,14 +108,16 @@ class MemoryCache:
         """
         if state is None:
             self._drop(code)
-            self._unknown[code] = now + (UNKNOWN_FRESH_SECONDS if self.heard else UNKNOWN_FRESH_SECONDS_UNHEARD)
+            self._unknown[code] = self._moment(
+                now + (UNKNOWN_FRESH_SECONDS if self.heard else UNKNOWN_FRESH_SECONDS_UNHEARD)
+            )
             if len(self._unknown) > self._unknown_size:
                 self._unknown.popitem(last=False)
             return None
         self._unknown.pop(code, None)
         # Not all at once later, when many were loaded at once. Python's hash of a text differs from process to process.
         fresh = FRESH_SECONDS if self.told(now) else FRESH_SECONDS_UNTOLD
-        fresh_until = now + fresh * (1 - JITTER * (hash(code) % 256) / 256)
+        fresh_until = self._moment(now + fresh * (1 - JITTER * (hash(code) % 256) / 256))
         entry = self.links.get(code)
         if entry is None:
             entry = self.links[code] = Entry(state, fresh_until)
@@ -166,6 +172,16 @@ class MemoryCache:
     def used_bytes(self) -> int:
         """Return how much memory they take, as it is reckoned here."""
         return self._bytes + len(self._unknown) * UNKNOWN_BYTES
+
+    def _moment(self, exactly: float) -> float:
+        """Return a moment that all entries of its tenth of a second share: one of its own takes each 32 bytes."""
+        tenth = int(exactly * 10)
+        moment = self._moments.get(tenth)
+        if moment is None:
+            if len(self._moments) >= _MOMENTS:
+                self._moments.clear()
+            moment = self._moments[tenth] = tenth / 10
+        return moment
 
     def _drop(self, code: str) -> None:
         entry = self.links.pop(code, None)

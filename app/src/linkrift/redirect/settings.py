@@ -57,7 +57,7 @@ class RedirectSettings:
     redis: RedisSettings
     read_timeout: float = 1.0
     write_timeout: float = 1.0
-    cache_bytes: int = 48 * MIB
+    cache_bytes: int = 43 * MIB
     warm_links: int = 10_000
     replicas: tuple[DatabaseSettings, ...] = ()
     click_buffer_size: int = 100_000
@@ -90,7 +90,7 @@ def read_settings(variables: Mapping[str, str] | None = None) -> RedirectSetting
         redis=read_redis(environment, pool_size=50, timeout=read_timeout * REDIS_SHARE),
         read_timeout=read_timeout,
         write_timeout=environment.duration("LINKRIFT_REDIRECT_WRITE_TIMEOUT", 1.0, minimum=0.01, maximum=30.0),
-        cache_bytes=environment.integer("LINKRIFT_REDIRECT_CACHE_MIB", 48, minimum=1, maximum=65536) * MIB,
+        cache_bytes=environment.integer("LINKRIFT_REDIRECT_CACHE_MIB", 43, minimum=1, maximum=65536) * MIB,
         warm_links=environment.integer("LINKRIFT_REDIRECT_WARM_LINKS", 10_000, minimum=0, maximum=100_000),
         replicas=read_replicas(environment, database, timeout=read_timeout * REPLICA_SHARE),
         click_buffer_size=environment.integer("LINKRIFT_CLICK_BUFFER_SIZE", 100_000, minimum=1, maximum=10_000_000),
