@@ -7,7 +7,7 @@ import json
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager, closing
+from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,12 @@ async def metric(session: aiohttp.ClientSession, url: str, name: str) -> float:
 
 
 def spooled(directory: Path) -> int:
-    return sum(path.stat().st_size for path in directory.iterdir())
+    """Return how many bytes of clicks are on the disk; a file may be sent, and gone, while this looks."""
+    total = 0
+    for path in directory.iterdir():
+        with suppress(FileNotFoundError):
+            total += path.stat().st_size
+    return total
 
 
 @asynccontextmanager
