@@ -53,7 +53,7 @@ class PasswordQueue:
         """Stop the threads."""
         self._executor.shutdown(wait=False, cancel_futures=True)
 
-    async def _run(self, call: Callable[..., Result], *arguments: str) -> Result:
+    async def _run(self, call: Callable[..., Result], *arguments: str | None) -> Result:
         if self._free <= 0:
             raise BusyError
         self._free -= 1

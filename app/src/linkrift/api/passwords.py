@@ -11,22 +11,14 @@ THREADS = 2
 WAITING = 32
 
 
-class Passwords:
+class Passwords(PasswordQueue):
     """Hashes and verifies passwords without holding up other requests."""
 
     def __init__(self, hasher: PasswordHasher | None = None) -> None:
         """Use a hasher; by default with the library's parameters (RFC 9106, low memory)."""
         chosen = hasher or PasswordHasher()
-        self._queue = PasswordQueue(lambda: chosen, threads=THREADS, waiting=WAITING)
+        super().__init__(lambda: chosen, threads=THREADS, waiting=WAITING)
         self._nobody: str | None = None
-
-    async def hash(self, password: str) -> str:
-        """Return the hash of a new password.
-
-        Raises:
-            BusyError: too many wait already.
-        """
-        return await self._queue.hash(password)
 
     async def verify(self, password_hash: str | None, password: str) -> bool:
         """Tell whether a password is right; without a hash it never is, and telling takes as long.
@@ -34,12 +26,11 @@ class Passwords:
         Raises:
             BusyError: too many wait already.
         """
-        if password_hash is not None:
-            return await self._queue.verify(password_hash, password)
-        if self._nobody is None:
-            self._nobody = await self._queue.hash("")
-        return await self._queue.verify(self._nobody, password + "\0")
+        return await self._run(self._verify, password_hash, password)
 
-    def close(self) -> None:
-        """Stop the threads."""
-        self._queue.close()
+    def _verify(self, password_hash: str | None, password: str) -> bool:
+        if password_hash is None:
+            if self._nobody is None:
+                self._nobody = self._hash("")
+            password_hash, password = self._nobody, password + "\0"
+        return super()._verify(password_hash, password)
