@@ -5,6 +5,7 @@
 The order of a step, and why:
 
 1. Whoever shall take traffic passes a fresh check first, while the file and the visitors still know nothing of it.
+   HAProxy looks through the new file meanwhile.
 2. The file is replaced. From here on a reload or a restart comes back with the new rotation.
 3. The new servers become `ready`, and only then do the old ones go to `drain`.
 4. The old ones have no request left, and no old worker of an earlier reload is left that could still send them one.
@@ -43,8 +44,12 @@ from ansible_collections.linkrift.platform.plugins.module_utils._rotation_config
 )
 from ansible_collections.linkrift.platform.plugins.module_utils._rotation_file import BackendsFile, BackendsFileError
 
-POLL = 0.05
+POLL = 0.02
 """Seconds between two looks at HAProxy while waiting for a condition."""
+
+_QUIET_LOOKS = 2
+_DRAIN_POLL = 0.05
+"""Looks at what leaves, without a request there, before that is believed; seconds between two of them."""
 
 _ROUNDS = 3
 """How often a step is repeated when something else (a reload by hand) changed HAProxy meanwhile."""
@@ -201,6 +206,7 @@ class Rotation:
         self._start = clock()
         self._armed: dict[Key, int] = {}
         self._replaced: set[str] = set()
+        self._prepared = ""
         self._outcome = Outcome()
 
     # -- the two ways to run -------------------------------------------------------------------------------------
@@ -273,7 +279,7 @@ class Rotation:
             for _round in range(_ROUNDS):
                 if self._replaced:
                     self._still_answer(plan.wish, self._observe())
-                self._prove(plan.wish)
+                self._prove(plan.wish, outcome.after)
                 self._write(outcome.after)
                 if self._bring_in(plan.wish):
                     leaving |= self._take_out(plan.wish)
@@ -288,11 +294,15 @@ class Rotation:
         except (RotationError, HaproxyError, BackendsFileError) as error:
             raise RotationError(f"{error}. {self._undo(plan, at_first)}") from error
 
-    def _prove(self, wish: Mapping[Key, str]) -> None:
+    def _prove(self, wish: Mapping[Key, str], text: str) -> None:
         """Wait until each server that shall be ready has passed a check that began after it was asked to.
 
         A server that leaves `maint` for `ready` counts as UP before any check. So it goes to `drain`, where checks run
         and no visitor is sent, and is told to be down, which it can leave only by passing its checks.
+
+        Args:
+            wish: states at the end.
+            text: the file that is to come, which is looked through meanwhile.
         """
         end = self._clock() + self._options.check_timeout
         found: dict[Key, ServerView] = {}
@@ -322,6 +332,9 @@ class Rotation:
             if self._clock() >= end:
                 told = [found.get((server.backend, server.name), server) for server in waiting]
                 raise RotationError("; ".join(_why_not_ready(server, self._options.check_timeout) for server in told))
+            if self._prepared != text and self._file.read() != text:
+                self._file.prepare(text)
+                self._prepared = text
             self._sleep(POLL)
 
     def _bring_in(self, wish: Mapping[Key, str]) -> bool:
@@ -385,12 +398,14 @@ class Rotation:
         """Wait until the servers have no request and no old worker is left to send one; seen twice, to be sure."""
         end = self._clock() + self._options.drain_timeout
         quiet = 0
-        while leaving and quiet < 2 and self._options.wait_drained and not self._outcome.warnings:
+        while leaving and self._options.wait_drained and not self._outcome.warnings:
             view = self._observe()
             self._still_answer(wish, view)
             busy = [view.servers[key] for key in sorted(leaving) if key in view.servers and view.servers[key].scur]
             old = self._old_workers() if self._options.wait_old_workers else ()
             quiet = 0 if busy or old else quiet + 1
+            if quiet == _QUIET_LOOKS:
+                return
             if self._clock() >= end and not quiet:
                 why = _why_not_drained(busy, old or (), self._options.drain_timeout)
                 if self._options.drain_required:
@@ -398,7 +413,7 @@ class Rotation:
                 # In maint it gets no new one; HAProxy lets those that it has go on.
                 self._outcome.warnings.append(f"{why}. They go on there, until the slot is stopped")
                 self._note("the rest goes on where it is")
-            self._sleep(POLL)
+            self._sleep(_DRAIN_POLL)
 
     def _old_workers(self) -> tuple[int, ...]:
         workers = self._haproxy.workers()
@@ -488,6 +503,7 @@ class Rotation:
     def _undo(self, plan: Plan, at_first: View) -> str:
         """Put file and HAProxy back as they were, what was ready first, and say how that went."""
         back = self._outcome.before or render(self._backends, plan.before)
+        self._file.discard()
         try:
             if self._file.read() not in (back, None):
                 self._file.replace(back)
@@ -590,7 +606,8 @@ class Rotation:
 
     def _write(self, text: str) -> None:
         if self._file.read() != text:
-            self._file.replace(text)
+            self._file.replace(text, prepared=text == self._prepared)
+            self._prepared = ""
             self._outcome.changed = True
             self._note("backends file written")
 

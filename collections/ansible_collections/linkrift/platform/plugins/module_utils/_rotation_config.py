@@ -40,16 +40,18 @@ class Check:
     """How a backend's servers are checked; the times are HAProxy's, with a unit.
 
     Every switch waits for one fresh check, and a lost host takes requests until `fall` of them failed. So they are
-    faster than the usual 2 to 5 s: a switch waits up to `downinter`, and a host that vanishes is out after some 3 s.
-    An idle slot is in maint and not checked at all, so this costs a live slot one cheap request a second.
+    faster than the usual 2 to 5 s. HAProxy comes by a server in maint at the pace of `inter`, too, whatever the others
+    are: that is what a switch waits for at most. A check has as long to connect. Four that fail in a row make it out
+    of a second or so without an answer that a server is down; one that vanishes is out after two.
+    An idle slot is in maint and not checked at all, so this costs a live slot four cheap requests a second.
     """
 
     path: str = "/health"
-    inter: str = "1s"
-    fastinter: str = "500ms"
+    inter: str = "250ms"
+    fastinter: str = "250ms"
     downinter: str = "250ms"
     timeout: str = "2s"
-    fall: int = 2
+    fall: int = 4
     rise: int = 1
 
     @property

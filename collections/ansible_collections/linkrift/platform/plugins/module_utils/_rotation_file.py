@@ -66,23 +66,56 @@ class BackendsFile:
         except FileNotFoundError:
             return None
 
-    def replace(self, text: str) -> None:
-        """Write a candidate beside the file, let HAProxy check it, and put it in the file's place in one step.
+    def prepare(self, text: str) -> None:
+        """Write a candidate beside the file, and let HAProxy check it; `replace` puts it in the file's place.
+
+        Raises:
+            BackendsFileError: it could not be written, or HAProxy refuses it. Then there is none.
+        """
+        with self._candidate() as candidate:
+            self._write(candidate, text)
+            self._check(candidate)
+
+    def replace(self, text: str, *, prepared: bool = False) -> None:
+        """Put another text in the file's place in one step, once HAProxy has checked it.
+
+        Args:
+            text: what the file is to say.
+            prepared: the candidate has it, as the last call of `prepare` left it.
 
         Raises:
             BackendsFileError: it could not be written, or HAProxy refuses it.
         """
-        candidate = self.path.with_name(f".{self.path.name}.new")
-        try:
-            self._write(candidate, text)
-            self._check(candidate)
+        if not prepared:
+            self.prepare(text)
+        with self._candidate() as candidate:
             candidate.replace(self.path)
             sync_directory(self.path.parent)
+
+    def discard(self) -> None:
+        """Remove the candidate, if there is one."""
+        with contextlib.suppress(OSError):
+            self._new.unlink(missing_ok=True)
+
+    @property
+    def _new(self) -> Path:
+        return self.path.with_name(f".{self.path.name}.new")
+
+    @contextlib.contextmanager
+    def _candidate(self) -> Iterator[Path]:
+        """Name the candidate; it does not outlive a failure.
+
+        Raises:
+            BackendsFileError: something failed meanwhile.
+        """
+        try:
+            yield self._new
+        except BackendsFileError:
+            self.discard()
+            raise
         except (OSError, LookupError) as error:
+            self.discard()
             raise BackendsFileError(f"{self.path} cannot be written: {error}") from error
-        finally:
-            with contextlib.suppress(OSError):
-                candidate.unlink(missing_ok=True)
 
     def _write(self, candidate: Path, text: str) -> None:
         candidate.unlink(missing_ok=True)

@@ -37,8 +37,8 @@ options:
       - "Each is a dictionary of C(servers), a list of C(host), C(address) (IPv4 or IPv6) and C(ports) (C(blue) and
         C(green)); and, all optional, C(balance) (C(roundrobin), C(leastconn) or C(random); default C(roundrobin), the
         only one whose shares are exact at low load), C(retries) (3; of failed connections only, with another server
-        each time), C(check) (C(path) /health, C(inter) 1s, C(fastinter) 500ms, C(downinter) 250ms, C(timeout) 2s,
-        C(fall) 2, C(rise) 1), C(timeouts) (C(connect) 1s, C(server) 30s, C(queue) 5s) and C(tls)."
+        each time), C(check) (C(path) /health, C(inter) 250ms, C(fastinter) 250ms, C(downinter) 250ms, C(timeout)
+        2s, C(fall) 4, C(rise) 1), C(timeouts) (C(connect) 1s, C(server) 30s, C(queue) 5s) and C(tls)."
       - "C(tls) has requests and checks go over TLS 1.2 or newer: C(ca_file), a file on the balancer with the
         authorities to believe, and C(verify_host), a name that every server's certificate must carry. A server that
         cannot prove that is down. Both are needed; an empty dictionary, the default, means plain HTTP. While servers of

@@ -75,6 +75,20 @@ def test_switch_checks_first_then_writes_then_lets_in_then_takes_out(world: Worl
     assert world.admins() == world.states() == SWITCHED
 
 
+def test_haproxy_looks_through_the_file_while_a_check_is_waited_for(world: World) -> None:
+    before = world.path.read_text()
+    seen: list[tuple[str, bool, bool]] = []
+
+    def note(_number: int, what: str) -> None:
+        passing = world.servers["linkrift_redirect", "app1-green"].seen == "L7OK"
+        if what == "write" or what.endswith("app1-green weight 100"):
+            seen.append((what.rpartition("/")[2], passing, world.path.read_text() != before))
+
+    world.at_move = note
+    world.apply(TWO, SWITCH)
+    assert seen == [("write", False, False), ("app1-green weight 100", True, True)]
+
+
 def test_second_run_only_looks(world: World) -> None:
     world.apply(TWO, SWITCH)
     assert set(moves_of(world, TWO, SWITCH)) == {"look", "workers"}
@@ -255,6 +269,7 @@ def test_server_that_fails_its_check_changes_nothing(world: World, health: int, 
     with pytest.raises(RotationError, match=rf"{words}.*The old rotation is back as it was"):
         world.apply(TWO, SWITCH)
     assert world.path.read_text() == text
+    assert not list(world.path.parent.glob(".*")), "a file that was looked through for nothing"
     assert world.admins() == ON_BLUE
 
 

@@ -82,7 +82,7 @@ def test_file_is_what_haproxy_shall_load() -> None:
         "    http-check send meth GET uri /health ver HTTP/1.1 hdr Host localhost hdr User-Agent haproxy-check\n"
         "    http-check expect status 200\n"
         "    http-check disable-on-404\n"
-        "    default-server check inter 1s fastinter 500ms downinter 250ms fall 2 rise 1\n"
+        "    default-server check inter 250ms fastinter 250ms downinter 250ms fall 4 rise 1\n"
         "    server app1-blue 192.0.2.1:8081 weight 100\n"
         "    server app1-green 192.0.2.1:8181 weight 0\n"
         "    server app2-blue [2001:db8::2]:8081 weight 100 disabled\n"
@@ -94,7 +94,7 @@ TLS = {"ca_file": "/etc/linkrift/tls/ca.pem", "verify_host": "redirect.services.
 
 
 def test_servers_prove_who_they_are_where_tls_is_wanted() -> None:
-    plain = "default-server check inter 1s fastinter 500ms downinter 250ms fall 2 rise 1"
+    plain = "default-server check inter 250ms fastinter 250ms downinter 250ms fall 4 rise 1"
     ca, name = TLS["ca_file"], TLS["verify_host"]
     proof = f"verifyhost {name} sni str({name}) check-ssl check-sni {name}"
     text = render(parse_services({**one(tls=TLS), "api": {"servers": [host(blue=8080, green=8180)], "tls": {}}}), {})
@@ -139,7 +139,7 @@ def test_digest_tells_settings_apart_but_not_states() -> None:
     assert digest_in(render(backends, {})) == digest_in(render(backends, {("linkrift_redirect", "app1-blue"): "ready"}))
     others = [
         one(retries=1),
-        one(check={"fall": 4}),
+        one(check={"fall": 5}),
         one(timeouts={"server": "9s"}),
         one(balance="random"),
         one(tls=TLS),

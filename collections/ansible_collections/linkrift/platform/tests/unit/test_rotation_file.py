@@ -59,6 +59,23 @@ def test_candidate_is_checked_with_the_main_configuration(file: BackendsFile, pr
     assert str(file.main) not in program.commands[1]
 
 
+def test_what_was_checked_before_is_only_put_in_its_place(file: BackendsFile, program: Program) -> None:
+    file.replace("old\n")
+    file.prepare("new\n")
+    assert file.read() == "old\n"
+    file.replace("new\n", prepared=True)
+    assert file.read() == "new\n"
+    assert program.texts == ["old\n", "new\n"]
+    file.prepare("newer\n")
+    file.discard()
+    file.discard()
+    assert file.read() == "new\n"
+    assert not list(file.path.parent.glob(".*"))
+    with pytest.raises(BackendsFileError, match="cannot be written"):
+        file.replace("newer\n", prepared=True)
+    assert file.read() == "new\n"
+
+
 def test_refused_candidate_leaves_the_old_file(file: BackendsFile, program: Program) -> None:
     file.replace("old\n")
     program.answer = (1, "[NOTICE]   (7) : version\n[ALERT]    (7) : config : no such thing\n[ALERT]    (7) : Fatal\n")

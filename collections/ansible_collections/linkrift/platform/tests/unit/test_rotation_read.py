@@ -59,7 +59,7 @@ def test_what_was_written_is_read(name: str) -> None:
         ("    retries 3\n", "    retries 3\n    option abortonclose\n"),
         ("    balance roundrobin", "    balance  roundrobin"),
         ("app1-blue", "app1-red"),
-        ("fall 2 rise 1", "fall 2"),
+        ("fall 4 rise 1", "fall 4"),
         ("setenv LINKRIFT_ROTATION ", "setenv LINKRIFT_ROTATION 0"),
         ("http-check send meth GET", "http-check connect"),
     ],
