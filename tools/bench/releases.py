@@ -31,7 +31,7 @@ CANDIDATES = "Start and gate the candidates"
 SWITCH = "Send visitors to them"
 SWITCH_BACK = "Send visitors back to it"
 COMMIT = "Commit"
-UNDONE = "Note what the fleet runs again"
+UNDONE = "Remember that it is back"
 
 # Visitors come for so long before and after what is measured.
 REST_SECONDS = 5.0

@@ -87,4 +87,4 @@ def test_every_gate_of_a_rollout_allows_the_same_errors() -> None:
                 asked.append((path.stem, slot.get("error_rate")))
             if watch := task.get("linkrift.platform.slot_watch"):
                 asked.append((path.stem, watch.get("error_rate")))
-    assert asked == [(name, "{{ rollout_gate_error_rate }}") for name in ("finish", "move", "undo", "watch")]
+    assert asked == [(name, "{{ rollout_gate_error_rate }}") for name in ("finish", "move", "undo_slots", "watch")]

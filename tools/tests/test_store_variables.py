@@ -91,7 +91,6 @@ def test_external_stores() -> None:
 
 PG_TASKS = {
     "rollout/tasks/schema.yml": "pg_migrate",
-    "rollout/tasks/target.yml": "pg_info",
     "service/tasks/migrate.yml": "pg_migrate",
     "release_preflight/tasks/main.yml": "pg_info",
 }
@@ -106,6 +105,9 @@ def test_whoever_asks_postgresql_trusts_its_authority(path: str, module: str, ca
     variables = {**role_variables(path.split("/")[0]), **site(service_name="api", linkrift_external=external)}
     variables["release_preflight_schema"] = variables["rollout_schema"]
     connection = render(f"{asked['sslmode']} {asked['sslrootcert']}", variables)
+    if path.startswith("rollout"):
+        # What looks before it asks.
+        assert render("{{ __rollout_schema.sslmode }} {{ __rollout_schema.sslrootcert }}", variables) == connection
     assert connection == ("verify-ca /etc/ssl/pg.pem" if ca_path else "verify-full /etc/linkrift/tls/ca.pem")
 
 

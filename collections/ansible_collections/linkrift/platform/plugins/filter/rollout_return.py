@@ -35,7 +35,8 @@ _value:
   description:
     - By service, C(slot) and C(release) that are to serve, C(start) (the slot does not run that, so it has to be
       started), C(leaves) (the slot that is to stop), C(undone) (the release that is given up there; empty when it is
-      another one), and C(drained).
+      another one), C(drained), and C(settled) (a visitors' service that is live in C(slot) as it was, so that only
+      what it leaves has to stop).
   type: dict
 """
 
@@ -67,6 +68,8 @@ def rollout_return(part: Mapping[str, Mapping[str, Any]], services: Mapping[str,
         ours = other["state"] != "idle" and other["release"] == entry["release"]
         if state["live"] == slot and well and not ours:
             continue
+        # A worker is asked whether it works; of the others the balancers know.
+        committed = serves["enabled"] and not other["enabled"] and state["current"] == back["release"]
         found[service] = {
             "slot": slot,
             "release": back["release"],
@@ -74,6 +77,7 @@ def rollout_return(part: Mapping[str, Mapping[str, Any]], services: Mapping[str,
             "leaves": leaves,
             "undone": entry["release"] if other["release"] == entry["release"] else "",
             "drained": entry["drained"],
+            "settled": service != "worker" and state["live"] == slot and well and committed,
         }
     return found
 

@@ -14,7 +14,7 @@ description:
     that are in already are named again, so that the module waits for their checks, and a run that was killed is made
     good.
   - On a host that is drained nothing is let in, but both slots change places, so that C(undrain) finds the right one.
-positional: _input, slots
+positional: _input, slots, found
 options:
   _input:
     description: C(states) as M(linkrift.platform.rotation_info) returns it, by service and server.
@@ -24,6 +24,11 @@ options:
     description: The slot that is to serve, by host and service. Services that the balancer does not know are left out.
     type: dict
     required: true
+  found:
+    description:
+      - What M(linkrift.platform.rotation_info) returned just now. Where the balancer does all of the changes already,
+        none is listed.
+    type: dict
 """
 
 EXAMPLES = r"""
@@ -49,13 +54,16 @@ from ansible_collections.linkrift.platform.plugins.module_utils._paths import ot
 
 
 def rotation_moves(
-    states: Mapping[str, Mapping[str, str]], slots: Mapping[str, Mapping[str, str]]
+    states: Mapping[str, Mapping[str, str]],
+    slots: Mapping[str, Mapping[str, str]],
+    found: Mapping[str, Any] | None = None,
 ) -> list[dict[str, str]]:
     """Return the changes that send visitors to other slots.
 
     Args:
         states: state by service and server (`<host>-<slot>`) in a balancer's backends file.
         slots: the slot that is to serve, by host and service.
+        found: what the balancer does now; where it does all of them, none is returned.
     """
     changes: list[dict[str, str]] = []
     for service, servers in sorted(states.items()):
@@ -68,7 +76,19 @@ def rotation_moves(
             drained = drained and "ready" not in (servers[f"{host}-{slot}"], servers.get(f"{host}-{other}"))
             changes.append({"service": service, "host": host, "slot": slot, "state": "drain" if drained else "ready"})
             changes.append({"service": service, "host": host, "slot": other, "state": "maint"})
-    return changes
+    return [] if found and all(_done(change, found) for change in changes) else changes
+
+
+def _done(change: Mapping[str, str], found: Mapping[str, Any]) -> bool:
+    """Tell whether a balancer does what a change asks for: by its file, by what HAProxy says, and by its checks."""
+    servers = found["rotation"].get(change["service"], {}).get("servers", {})
+    server = servers.get(f"{change['host']}-{change['slot']}", {})
+    wished = change["state"]
+    return bool(
+        found["current"]
+        and server.get("state") == server.get("admin") == wished
+        and (wished != "ready" or server["takes_traffic"])
+    )
 
 
 class FilterModule:

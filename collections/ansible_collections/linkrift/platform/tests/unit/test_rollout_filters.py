@@ -45,8 +45,39 @@ def test_what_is_drained_stays_drained_in_the_other_slot(blue: str, green: str, 
     assert [(change["slot"], change["state"]) for change in changes] == [("green", expected), ("blue", "maint")]
 
 
+def served(file: str = "ready", admin: str = "ready", *, takes: bool = True) -> dict[str, object]:
+    return {"state": file, "admin": admin, "takes_traffic": takes}
+
+
+GONE = served("maint", "maint", takes=False)
+
+
+@pytest.mark.parametrize(
+    ("current", "blue", "green", "done"),
+    [
+        (True, served(), GONE, True),
+        (True, served(takes=False), GONE, False),
+        (True, served(), served("maint"), False),
+        (True, served("maint"), GONE, False),
+        (True, served(admin="drain"), GONE, False),
+        (False, served(), GONE, False),
+        (True, {}, GONE, False),
+    ],
+    ids=["done", "down", "not told", "not in the file", "drained by hand", "not loaded", "unknown"],
+)
+def test_nothing_is_changed_where_a_balancer_does_all_of_it(
+    current: bool, blue: dict[str, object], green: dict[str, object], done: bool
+) -> None:
+    states = {"api": {"app1-blue": "ready", "app1-green": "maint"}}
+    found = {"current": current, "rotation": {"api": {"servers": {"app1-blue": blue, "app1-green": green}}}}
+    changes = rotation_moves(states, {"app1": {"api": "blue"}}, found)
+    assert len(changes) == (0 if done else 2), "all of them or none: what is named is checked anew"
+    assert len(rotation_moves(states, {"app1": {"api": "blue"}}, {"current": True, "rotation": {}})) == 2, "it is down"
+
+
 def slot(release: str = OLD, state: str = "live", *, admitted: bool = True) -> dict[str, object]:
-    return {"release": release, "state": state, "active": state != "idle", "admitted": admitted}
+    enabled = state == "live"
+    return {"release": release, "state": state, "active": state != "idle", "admitted": admitted, "enabled": enabled}
 
 
 IDLE = slot(OLD, "idle", admitted=False)
@@ -74,7 +105,8 @@ PLANNED = {
 def test_what_a_rollout_touched_goes_back(
     live: str, blue: dict[str, object], green: dict[str, object], expected: tuple[bool, str] | None
 ) -> None:
-    found = rollout_return({"api": PLANNED}, {"api": {"live": live, "slots": {"blue": blue, "green": green}}})
+    now = {"live": live, "current": OLD, "slots": {"blue": blue, "green": green}}
+    found = rollout_return({"api": PLANNED}, {"api": now})
     if expected is None:
         assert found == {}
         return
@@ -85,17 +117,38 @@ def test_what_a_rollout_touched_goes_back(
         "leaves": "green",
         "undone": expected[1],
         "drained": False,
+        "settled": live == "blue" and blue == slot(),
     }
 
 
+@pytest.mark.parametrize(
+    ("service", "current", "blue", "green", "settled"),
+    [
+        ("api", OLD, {}, {}, True),
+        ("worker", OLD, {}, {}, False),
+        ("api", NEW, {}, {}, False),
+        ("api", OLD, {"enabled": False}, {}, False),
+        ("api", OLD, {"admitted": False}, {}, False),
+        ("api", OLD, {"active": False}, {}, False),
+        ("api", OLD, {}, {"enabled": True}, False),
+    ],
+)
+def test_what_never_moved_has_only_to_lose_what_was_begun(
+    service: str, current: str, blue: dict[str, object], green: dict[str, object], settled: bool
+) -> None:
+    slots = {"blue": {**slot(), **blue}, "green": {**slot(NEW, "candidate", admitted=False), **green}}
+    found = rollout_return({service: PLANNED}, {service: {"live": "blue", "current": current, "slots": slots}})
+    assert found[service]["settled"] is settled
+
+
 def test_what_was_not_part_of_it_or_had_nothing_before_is_left_alone() -> None:
-    now = {"api": {"live": "green", "slots": {"blue": IDLE, "green": slot(NEW)}}}
+    now = {"api": {"live": "green", "current": NEW, "slots": {"blue": IDLE, "green": slot(NEW)}}}
     assert rollout_return({"api": {**PLANNED, "state": "done", "live_slot": "blue"}}, now) == {}
     assert rollout_return({"api": {**PLANNED, "back": None}}, now) == {}
 
 
 def test_what_an_earlier_run_brought_there_goes_back_with_the_others() -> None:
-    now = {"api": {"live": "green", "slots": {"blue": IDLE, "green": slot(NEW)}}}
+    now = {"api": {"live": "green", "current": NEW, "slots": {"blue": IDLE, "green": slot(NEW)}}}
     found = rollout_return({"api": {**PLANNED, "state": "done", "live_slot": "green"}}, now)
     assert (found["api"]["slot"], found["api"]["release"], found["api"]["start"]) == ("blue", OLD, True)
 
