@@ -29,6 +29,7 @@ from ansible_collections.linkrift.platform.plugins.module_utils._haproxy import 
     Key,
     ServerView,
     View,
+    Workers,
 )
 from ansible_collections.linkrift.platform.plugins.module_utils._rotation_config import (
     WEIGHT,
@@ -416,9 +417,16 @@ class Rotation:
             self._sleep(_DRAIN_POLL)
 
     def _old_workers(self) -> tuple[int, ...]:
-        workers = self._haproxy.workers()
+        workers = self._workers()
         # None: it is loading a configuration, so there will be one.
         return workers.old if workers else (0,)
+
+    def _workers(self) -> Workers | None:
+        """Ask the master; None as well in the moment of a reload in which it begins anew and nobody listens."""
+        try:
+            return self._haproxy.workers()
+        except HaproxyError:
+            return None
 
     def _park(self, wish: Mapping[Key, str]) -> None:
         view = self._observe()
@@ -576,10 +584,7 @@ class Rotation:
             view = self._observe()
             if not self._haproxy.has_master:
                 return view
-            try:
-                workers = self._haproxy.workers()
-            except HaproxyError:
-                workers = None
+            workers = self._workers()
             if workers and workers.current == view.pid:
                 return view
             if self._clock() >= end:

@@ -225,6 +225,14 @@ class Balancer:
         assert workers
         return workers.old
 
+    def settled(self) -> bool:
+        """Tell whether no reload is under way, and no worker of an earlier one is left."""
+        try:
+            workers = self.haproxy.workers()
+            return workers is not None and not workers.old and not self.haproxy.view().stopping
+        except HaproxyError:
+            return False
+
     def servers(self) -> dict[str, Any]:
         """Return what HAProxy says of each server."""
         rotation = describe(self.haproxy.view(), "")

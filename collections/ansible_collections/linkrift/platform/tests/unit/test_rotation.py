@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from ansible_collections.linkrift.platform.plugins.module_utils._haproxy import HaproxyDownError, HaproxyError
+from ansible_collections.linkrift.platform.plugins.module_utils._haproxy import HaproxyDownError, HaproxyError, Workers
 from ansible_collections.linkrift.platform.plugins.module_utils._rotation import RotationError, describe
 from ansible_collections.linkrift.platform.plugins.module_utils._rotation_file import BackendsFileError
 from ansible_collections.linkrift.platform.tests.unit.rotation_fakes import FakeHaproxy, Killed, World
@@ -451,6 +451,23 @@ def test_drain_waits_for_requests_and_for_old_workers(world: World) -> None:
     began = world.time
     world.apply(TWO, changes(app1_blue="ready", app1_green="drain"), wait_old_workers=False)
     assert world.time - began < 2.0
+
+
+def test_drain_goes_on_when_a_reload_leaves_nobody_at_the_masters_socket(world: World) -> None:
+    class Reloading(FakeHaproxy):
+        refusals = 3
+
+        def workers(self) -> Workers | None:
+            if self.refusals and world.admins()["app1-blue"] == "drain":
+                self.refusals -= 1
+                raise HaproxyDownError("nothing listens at master")
+            return super().workers()
+
+    rotation = world.rotation(TWO, SWITCH)
+    rotation._haproxy = haproxy = Reloading(world)
+    assert rotation.apply().changed
+    assert haproxy.refusals == 0
+    assert world.admins() == SWITCHED
 
 
 def test_drain_past_its_deadline_puts_everything_back(world: World) -> None:
