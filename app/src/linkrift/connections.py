@@ -68,7 +68,12 @@ class Connection(web.RequestHandler):
         waiter, transport = self._waiter, self.transport
         if waiter is None or waiter.done() or self._messages or transport is None or transport.is_closing():
             return False
-        answer = at_once(message, self)
+        try:
+            answer = at_once(message, self)
+        except Exception:
+            # The handler may do better, and has an answer for what fails there, too.
+            LOG.exception("a request could not be answered at once")
+            return False
         if answer is None:
             return False
         transport.write(answer)

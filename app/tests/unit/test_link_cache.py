@@ -175,6 +175,13 @@ def test_changes_are_remembered_as_long_as_redis_keeps_a_link() -> None:
     assert changes.at_least("a") == 0
 
 
+def test_a_code_that_was_made_anew_counts_from_the_beginning() -> None:
+    changes = Changes()
+    assert changes.note("a", 8, 0.0)
+    assert changes.note("a", 2, KEEP_SECONDS)
+    assert changes.at_least("a") == 2
+
+
 def test_changes_take_no_more_room_than_they_may(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("linkrift.redirect.changes.MAXIMUM", 3)
     changes = Changes()

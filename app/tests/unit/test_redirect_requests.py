@@ -138,7 +138,8 @@ async def test_requests_for_somebody_else_are_answered_before_any_cache(server: 
 async def test_what_is_known_of_hosts_is_bounded(server: Server) -> None:
     for port in range(1, 200):
         assert await server.get(b"/abc1234", b"Host: go.example.test:%d\r\n" % port) == [b"302"]
-    assert len(server.service._hosts.known) == 64
+    assert len(server.service._hosts.known) == 64 + 2
+    assert {"go.example.test", "short.example.test"} <= server.service._hosts.known
 
 
 @pytest.mark.parametrize("headers", [b"", HOST * 2, HOST + b"Host: evil.example\r\n", b"Host : go.example.test\r\n"])
@@ -422,6 +423,17 @@ async def test_who_reads_no_answers_is_cut_off(server: Server, kept: Kept, monke
     with contextlib.suppress(ConnectionError):
         await asyncio.wait_for(kept.reader.read(), 10.0)
     assert server.service._at_once._hits == 1
+
+
+async def test_a_fault_in_what_is_answered_at_once_is_an_answer(
+    server: Server, kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> bytes:
+        raise RuntimeError("it cannot be made")
+
+    monkeypatch.setattr(server.service._answers, "found_head", fail)
+    kept.writer.write(REQUEST)
+    assert await kept.answer() == b"500"
 
 
 async def test_a_connection_that_is_answered_at_once_is_not_silent(server: Server, kept: Kept) -> None:

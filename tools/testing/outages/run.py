@@ -325,7 +325,7 @@ def settle(world: World, parts: Sequence[str]) -> None:
 
 def stored(hosts: Hosts, host: str) -> dict[str, int]:
     """Return how many clicks ClickHouse has of each link, each once."""
-    query = "SELECT code, uniqExact(event_id) FROM linkrift_analytics.clicks GROUP BY code"
+    query = "SELECT code, uniqExact(toString(event_id)) FROM linkrift_analytics.clicks GROUP BY code"
     rows = hosts.as_root(host, f'clickhouse-client --query "{query}"').splitlines()
     return {code: int(count) for code, count in (row.split("\t") for row in rows)}
 

@@ -24,7 +24,9 @@ class Changes:
         Returns:
             Whether that is news.
         """
-        if self.at_least(code) >= version:
+        known = self._known.get(code)
+        # A code whose note is older than any copy may have been made anew since, and count from 1.
+        if known is not None and known[0] >= version and known[1] > now - KEEP_SECONDS:
             return False
         while self._known:
             oldest, (_, noted_at) = next(iter(self._known.items()))

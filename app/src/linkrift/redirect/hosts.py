@@ -11,7 +11,8 @@ from aiohttp import web
 
 from linkrift.visitors import Address, VisitorNetworks
 
-# Different ways to write a name that is ours, such as with a port; more than these are looked at each time.
+# Different ways to write a name that is ours, such as with a port; more than these are looked at each time. The names
+# themselves come on top, so that nobody who tries out ways to write them takes their place.
 MAXIMUM_KNOWN = 64
 
 
@@ -28,7 +29,7 @@ class Hosts:
     def __init__(self, names: tuple[str, ...]) -> None:
         """Prepare; without names every host is ours."""
         self._names = frozenset(names)
-        self.known: set[str | None] = set()
+        self.known: set[str | None] = set(names)
 
     def ours(self, request: web.BaseRequest) -> bool:
         """Tell whether a request is meant for us. HTTP/1.1 without Host, or with two, was refused before."""
@@ -37,7 +38,7 @@ class Hosts:
             return True
         if self._names and (host is None or not self._is_ours(host, request)):
             return False
-        if len(self.known) < MAXIMUM_KNOWN:
+        if len(self.known) < MAXIMUM_KNOWN + len(self._names):
             self.known.add(host)
         return True
 
