@@ -140,9 +140,9 @@ def away(world: World, case: Case, known: str) -> Iterator[dict[str, Any]]:
     (host,) = world.hosts.of(case.group)
     unread = world.owner.links(TIMES)
     seen: dict[str, Any] = {"before": world.figures(), "began": time.time()}
-    world.hosts.as_root(host, case.begin)
-    until = time.monotonic() + case.lasts(long=world.long)
     try:
+        world.hosts.as_root(host, case.begin)
+        until = time.monotonic() + case.lasts(long=world.long)
         seen["answers"] = world.owner.questions(known, unread)
         yield seen
         time.sleep(max(0.0, until - time.monotonic()))

@@ -80,14 +80,18 @@ def rotation_moves(
 
 
 def _done(change: Mapping[str, str], found: Mapping[str, Any]) -> bool:
-    """Tell whether a balancer does what a change asks for: by its file, by what HAProxy says, and by its checks."""
+    """Tell whether a balancer does what a change asks for: by its file, by what HAProxy says, and by its checks.
+
+    And whether nobody is left who would have to be waited for, where the slot is to take no more.
+    """
     servers = found["rotation"].get(change["service"], {}).get("servers", {})
     server = servers.get(f"{change['host']}-{change['slot']}", {})
     wished = change["state"]
     return bool(
         found["current"]
+        and not found.get("old_workers")
         and server.get("state") == server.get("admin") == wished
-        and (wished != "ready" or server["takes_traffic"])
+        and (server["takes_traffic"] if wished == "ready" else not server["scur"])
     )
 
 

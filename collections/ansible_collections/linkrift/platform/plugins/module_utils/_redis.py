@@ -265,6 +265,12 @@ def apply_users(run: Commands, wished: Mapping[str, str], outcome: Outcome, *, d
         outcome.users.extend(name for name in wished if _identity(wished[name]) != _identity(before.get(name, "-")))
         outcome.users.extend(surplus)
         return
+    # Nobody logs in any more as a user that is to be off, and whoever did is sent away first: with the rights that the
+    # file has for such a user they could do more than before.
+    ending = [name for name, rules in wished.items() if _is_on(before.get(name, "")) and not _is_on(rules)]
+    for name in ending:
+        run("ACL", "SETUSER", name, "off")
+        run("CLIENT", "KILL", "USER", name)
     for name, rules in wished.items():
         run("ACL", "SETUSER", name, "reset", *_words(rules))
     for name in surplus:
@@ -272,6 +278,10 @@ def apply_users(run: Commands, wished: Mapping[str, str], outcome: Outcome, *, d
     after = _users(run)
     outcome.users.extend(name for name in wished if _rules(after[name]) != _rules(before.get(name, "")))
     outcome.users.extend(surplus)
+
+
+def _is_on(rules: str) -> bool:
+    return "on" in rules.split()
 
 
 def _users(run: Commands) -> dict[str, str]:

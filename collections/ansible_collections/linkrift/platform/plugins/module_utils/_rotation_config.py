@@ -50,7 +50,7 @@ class Check:
     inter: str = "250ms"
     fastinter: str = "250ms"
     downinter: str = "250ms"
-    timeout: str = "2s"
+    timeout: str = "1s"
     fall: int = 4
     rise: int = 1
 

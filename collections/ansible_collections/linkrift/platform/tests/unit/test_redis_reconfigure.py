@@ -39,6 +39,7 @@ class FakeRedis(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
         self.refused: dict[str, str] = {}
         self.users = {"default": "off -@all", "linkrift_admin": "on #aa ~* -@all +@all"}
         self.calls: list[list[str]] = []
+        self.rights_of_killed: list[str] = []
 
     def answer(self, words: list[str]) -> bytes:
         self.calls.append(words)
@@ -48,29 +49,38 @@ class FakeRedis(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
             case ["CONFIG", "GET"]:
                 return bulk([words[2], self.settings[words[2]]] if words[2] in self.settings else [])
             case ["CONFIG", "SET"]:
-                about = f"ERR CONFIG SET failed (possibly related to argument '{words[2]}') - "
-                if words[2] not in self.settings:
-                    return b"-ERR Unknown option or number of arguments for CONFIG SET - '%b'\r\n" % words[2].encode()
-                if words[2] in self.fixed:
-                    return f"-{about}can't set immutable config\r\n".encode()
-                if words[2] in self.refused:
-                    return f"-{about}{self.refused[words[2]]}\r\n".encode()
-                if words[2] == "tls-port" and words[3] != "0" and not self.settings["tls-cert-file"]:
-                    return f"-{about}Unable to update TLS configuration. Check server logs.\r\n".encode()
-                if words[2] in PORTS and words[3] != "0" and words[3] in {self.settings[name] for name in PORTS}:
-                    return f"-{about}Unable to listen on this port. Check server logs.\r\n".encode()
-                self.settings[words[2]] = words[3]
-                return b"+OK\r\n"
+                return self.set(words)
             case ["ACL", "LIST"]:
                 return bulk([f"user {name} {rules}" for name, rules in self.users.items()])
+            case ["ACL", "SETUSER"] if words[3:] == ["off"]:
+                self.users[words[2]] = self.users[words[2]].replace("on ", "off ")
+                return b"+OK\r\n"
             case ["ACL", "SETUSER"]:
                 # As Redis does: the rights are the same, their order is its own, and a flag is on that a file lacks.
                 self.users[words[2]] = " ".join(sorted(["sanitize-payload", *words[4:]], reverse=True))
                 return b"+OK\r\n"
+            case ["CLIENT", "KILL"]:
+                self.rights_of_killed.append(self.users[words[3]])
+                return b":1\r\n"
             case ["ACL", "DELUSER"]:
                 del self.users[words[2]]
                 return b":1\r\n"
         return b"-ERR unknown command\r\n"
+
+    def set(self, words: list[str]) -> bytes:
+        about = f"ERR CONFIG SET failed (possibly related to argument '{words[2]}') - "
+        if words[2] not in self.settings:
+            return b"-ERR Unknown option or number of arguments for CONFIG SET - '%b'\r\n" % words[2].encode()
+        if words[2] in self.fixed:
+            return f"-{about}can't set immutable config\r\n".encode()
+        if words[2] in self.refused:
+            return f"-{about}{self.refused[words[2]]}\r\n".encode()
+        if words[2] == "tls-port" and words[3] != "0" and not self.settings["tls-cert-file"]:
+            return f"-{about}Unable to update TLS configuration. Check server logs.\r\n".encode()
+        if words[2] in PORTS and words[3] != "0" and words[3] in {self.settings[name] for name in PORTS}:
+            return f"-{about}Unable to listen on this port. Check server logs.\r\n".encode()
+        self.settings[words[2]] = words[3]
+        return b"+OK\r\n"
 
 
 def bulk(values: list[str]) -> bytes:
@@ -208,6 +218,18 @@ def test_users_change_and_go(server: FakeRedis, run: Run, tmp_path: Path) -> Non
     assert "(%W~linkrift:clicks -@all +xadd)" in server.users["linkrift_api"]
     assert sorted(server.users) == ["default", "linkrift_admin", "linkrift_api"]
     assert not run()["changed"]
+
+
+def test_who_is_logged_in_as_a_user_that_ends_gets_none_of_its_new_rights(
+    server: FakeRedis, run: Run, tmp_path: Path
+) -> None:
+    server.users["default"] = "on #old ~linkrift:* -@all +get"
+    (tmp_path / "users.acl").write_text("user default off ~* &* +@all\nuser linkrift_admin on #aa ~* -@all +@all\n")
+    assert run()["users"] == ["default"]
+    assert server.rights_of_killed == ["off #old ~linkrift:* -@all +get"]
+    assert "+@all" in server.users["default"]
+    assert not run()["changed"]
+    assert len(server.rights_of_killed) == 1
 
 
 def test_a_dry_run_says_what_it_would_do_and_does_nothing(server: FakeRedis, run: Run, tmp_path: Path) -> None:

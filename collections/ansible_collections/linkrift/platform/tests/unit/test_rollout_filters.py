@@ -45,8 +45,8 @@ def test_what_is_drained_stays_drained_in_the_other_slot(blue: str, green: str, 
     assert [(change["slot"], change["state"]) for change in changes] == [("green", expected), ("blue", "maint")]
 
 
-def served(file: str = "ready", admin: str = "ready", *, takes: bool = True) -> dict[str, object]:
-    return {"state": file, "admin": admin, "takes_traffic": takes}
+def served(file: str = "ready", admin: str = "ready", *, takes: bool = True, requests: int = 0) -> dict[str, object]:
+    return {"state": file, "admin": admin, "takes_traffic": takes, "scur": requests}
 
 
 GONE = served("maint", "maint", takes=False)
@@ -62,8 +62,22 @@ GONE = served("maint", "maint", takes=False)
         (True, served(admin="drain"), GONE, False),
         (False, served(), GONE, False),
         (True, {}, GONE, False),
+        (True, served(requests=3), GONE, True),
+        (True, served(), served("maint", "maint", takes=False, requests=1), False),
     ],
-    ids=["done", "down", "not told", "not in the file", "drained by hand", "not loaded", "unknown"],
+    ids=[
+        *(
+            "done",
+            "down",
+            "not told",
+            "not in the file",
+            "drained by hand",
+            "not loaded",
+            "unknown",
+            "busy",
+            "waited for",
+        ),
+    ],
 )
 def test_nothing_is_changed_where_a_balancer_does_all_of_it(
     current: bool, blue: dict[str, object], green: dict[str, object], done: bool
@@ -73,6 +87,9 @@ def test_nothing_is_changed_where_a_balancer_does_all_of_it(
     changes = rotation_moves(states, {"app1": {"api": "blue"}}, found)
     assert len(changes) == (0 if done else 2), "all of them or none: what is named is checked anew"
     assert len(rotation_moves(states, {"app1": {"api": "blue"}}, {"current": True, "rotation": {}})) == 2, "it is down"
+    assert len(rotation_moves(states, {"app1": {"api": "blue"}}, {**found, "old_workers": [7]})) == 2, (
+        "they may send more"
+    )
 
 
 def slot(release: str = OLD, state: str = "live", *, admitted: bool = True) -> dict[str, object]:
