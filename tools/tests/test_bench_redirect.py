@@ -215,7 +215,8 @@ def test_memory_is_read_from_the_kernel() -> None:
 
 def test_clicks_are_made_inside_clickhouse() -> None:
     query = api.clicks_sql("hit000001", 1000)
-    assert query.startswith("INSERT INTO linkrift_analytics.clicks\n")
+    assert query.startswith("INSERT INTO linkrift_analytics.clicks (event_id,")
+    assert "\n" not in query
     assert "'hit000001'" in query
     assert query.endswith("LIMIT 1000")
 

@@ -56,7 +56,8 @@ def measure_create(place: Place, token: str, count: int) -> list[Result]:
 def clicks_sql(code: str, clicks: int) -> str:
     """Return the query that makes so many clicks of the last 30 days inside ClickHouse, one in ten of a link."""
     template = (HERE / "clicks.sql").read_text(encoding="utf-8")
-    return template.format(code=code, clicks=clicks, share=SHARE, others=OTHERS).strip()
+    # In one line: `sudo -i` leaves out ends of lines.
+    return " ".join(template.format(code=code, clicks=clicks, share=SHARE, others=OTHERS).split())
 
 
 def measure_stats(place: Place, token: str, code: str, quiet: str, clicks: int) -> list[Result]:
