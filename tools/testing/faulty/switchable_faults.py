@@ -14,7 +14,7 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
@@ -23,6 +23,9 @@ from linkrift.environment import ConfigurationError
 from linkrift.health import State
 from linkrift.lifecycle import Process, Service
 from linkrift.release import Release
+
+if TYPE_CHECKING:
+    from linkrift.connections import AtOnce
 
 FILE = Path("/etc/linkrift-faults.json")
 
@@ -126,7 +129,10 @@ class FaultyService:
             # A service may be told to keep quiet about less.
             LOG.warning("this is a test: something will go wrong", extra={"fault": self._fault.name})
         if self._fault.name in OF_REQUESTS and self._runner is not None and self._runner.server is not None:
-            self._runner.server.request_handler = self._faulty(self._runner.server.request_handler)
+            server = self._runner.server
+            server.request_handler = self._faulty(server.request_handler)
+            if getattr(server, "at_once", None) is not None:
+                server.at_once = self._faulty_at_once(server.at_once)
         if self._fault.name == "ignores_sigterm":
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, lambda: None)
         self._task = asyncio.create_task(self._go_wrong())
@@ -156,6 +162,10 @@ class FaultyService:
             return response
 
         return handle
+
+    def _faulty_at_once(self, at_once: AtOnce) -> AtOnce:
+        """Leave to the handler, which is faulty, what the service would answer without it."""
+        return lambda message, connection: None if self._fails else at_once(message, connection)
 
     async def _go_wrong(self) -> None:
         parameters = self._fault.parameters
