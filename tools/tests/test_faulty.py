@@ -20,11 +20,13 @@ from typing import Any
 
 import pytest
 from aiohttp import ClientSession, web
+from aiohttp.http_parser import RawRequestMessage
 
 from ansible_collections.linkrift.platform.plugins.module_utils._bundle import BundleError
 from linkrift import commands
 from linkrift.admission import Admission
 from linkrift.board import Board
+from linkrift.connections import Connection, Server
 from linkrift.environment import ConfigurationError
 from linkrift.health import Health, State
 from linkrift.lifecycle import Activity, Process
@@ -106,7 +108,14 @@ class SmallService:
         self.done: list[str] = []
 
     def make_runner(self, shutdown_timeout: float) -> web.BaseRunner:
-        return web.ServerRunner(web.Server(self.handle, access_log=None), shutdown_timeout=shutdown_timeout)
+        server = Server(
+            self.handle, refuse=lambda status: web.Response(status=status), at_once=self.at_once, access_log=None
+        )
+        return web.ServerRunner(server, shutdown_timeout=shutdown_timeout)
+
+    @staticmethod
+    def at_once(message: RawRequestMessage, _connection: Connection) -> bytes | None:
+        return b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}" if message.path == "/at-once" else None
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         status, document = await self.health.answer(request.path) or (200, {})
@@ -196,8 +205,10 @@ async def test_wrong_version(admission: Path) -> None:
 
 async def test_answers_500(admission: Path) -> None:
     admit(admission)
+    async with running(admission, "") as it:
+        assert (await it.get("/at-once"))[0] == 200
     async with running(admission, "answers_500") as it:
-        assert (await it.get("/x"))[0] == 500
+        assert (await it.get("/x"))[0] == (await it.get("/at-once"))[0] == 500
         assert (await it.get("/health"))[0] == (await it.get("/health/ready"))[0] == 200
         # Draining has to wait for such visitors, too.
         assert it.small.activity.last > 0

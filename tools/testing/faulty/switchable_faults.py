@@ -14,18 +14,16 @@ import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from aiohttp import web
 
 from linkrift import commands, supervisor
+from linkrift.connections import AtOnce, Server
 from linkrift.environment import ConfigurationError
 from linkrift.health import State
 from linkrift.lifecycle import Process, Service
 from linkrift.release import Release
-
-if TYPE_CHECKING:
-    from linkrift.connections import AtOnce
 
 FILE = Path("/etc/linkrift-faults.json")
 
@@ -131,7 +129,7 @@ class FaultyService:
         if self._fault.name in OF_REQUESTS and self._runner is not None and self._runner.server is not None:
             server = self._runner.server
             server.request_handler = self._faulty(server.request_handler)
-            if getattr(server, "at_once", None) is not None:
+            if isinstance(server, Server) and server.at_once is not None:
                 server.at_once = self._faulty_at_once(server.at_once)
         if self._fault.name == "ignores_sigterm":
             asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, lambda: None)
