@@ -85,7 +85,7 @@ class World:
         """Return the figures once they are fine, or as they are when the time is over."""
         end = time.monotonic() + seconds
         while not fine(found := self.figures()) and time.monotonic() < end:
-            time.sleep(_POLL_SECONDS)
+            time.sleep(_POLL_SECONDS)  # between two looks, until a deadline
         return found
 
 
@@ -116,9 +116,9 @@ def visits(world: World, name: str, happen: Callable[[World, str], dict[str, Any
     """Let a part happen while visitors come, and note what they saw of it."""
     codes = world.owner.links(LINKS)
     with Visitors(world.hosts, world.rate, codes=codes) as visitors:
-        time.sleep(WARM_SECONDS)
+        time.sleep(WARM_SECONDS)  # visitors come evenly: all links are asked for meanwhile
         seen = happen(world, codes[0])
-        time.sleep(QUIET_SECONDS)
+        time.sleep(QUIET_SECONDS)  # visitors go on coming, when all is well again
     visit = visitors.seen()
     for found in seen.get("cases", {}).values():
         part = visit.between(found["began"], found["ended"])
@@ -145,7 +145,7 @@ def away(world: World, case: Case, known: str) -> Iterator[dict[str, Any]]:
         until = time.monotonic() + case.lasts(long=world.long)
         seen["answers"] = world.owner.questions(known, unread)
         yield seen
-        time.sleep(max(0.0, until - time.monotonic()))
+        time.sleep(max(0.0, until - time.monotonic()))  # the outage lasts as long as the case says
         seen["during"] = world.figures()
     finally:
         world.hosts.as_root(host, case.end)
@@ -171,7 +171,7 @@ def asked_again(world: World, known: str) -> dict[str, int]:
         }
         if found == {"read": 200, "write": 201, "stats": 200} or time.monotonic() > end:
             return found
-        time.sleep(_POLL_SECONDS)
+        time.sleep(_POLL_SECONDS)  # between two looks, until a deadline
 
 
 def stores(world: World, known: str) -> dict[str, Any]:
@@ -225,7 +225,7 @@ def changes(world: World) -> dict[str, Any]:
         answers = {
             name: world.owner.api(method, f"/links/{code}", body) for name, (method, code, body) in requests.items()
         }
-        time.sleep(CHANGE_SECONDS + WATCH_SECONDS)
+        time.sleep(CHANGE_SECONDS + WATCH_SECONDS)  # hosts are watched for so long
         for host in world.redirects():
             world.hosts.as_root(host, f"rm -f {file}")
         said = {host: json.loads(text) for host, text in watching.result().items()}
@@ -306,7 +306,7 @@ def settle(world: World, parts: Sequence[str]) -> None:
     end = began + SETTLED_SECONDS
     figures = world.until(lambda found: all(not one["waiting"] and is_back(one) for one in found.values()), 60.0)
     while (left := waiting_in_redis(world.hosts, redis)) and time.monotonic() < end:
-        time.sleep(_POLL_SECONDS)
+        time.sleep(_POLL_SECONDS)  # between two looks, until a deadline
     counted = stored(world.hosts, clickhouse)
     for part in parts:
         codes = world.results[part]["codes"]

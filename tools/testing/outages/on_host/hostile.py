@@ -100,7 +100,7 @@ def main() -> None:
         for name, status in oversize(address, host, context).items():
             statuses[name][status] += 1
         slow.go_on()
-        time.sleep(PIECE_SECONDS)
+        time.sleep(PIECE_SECONDS)  # one piece of each slow request a second
     print(
         json.dumps(
             {

@@ -26,7 +26,7 @@ def scan(host: str, place: str, count: int, rate: float, seen: Counter[str]) -> 
     own: Counter[str] = Counter()
     began = time.monotonic()
     for number in range(count):
-        time.sleep(max(0.0, began + number / rate - time.monotonic()))
+        time.sleep(max(0.0, began + number / rate - time.monotonic()))  # an even pace
         headers = {"Host": host, "X-Forwarded-For": ".".join(map(str, NETWORK + secrets.token_bytes(3)))}
         try:
             connection.request("GET", f"/{secrets.token_hex(6)}", headers=headers)

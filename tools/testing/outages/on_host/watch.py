@@ -53,7 +53,7 @@ def watch(address: str, host: str, file: Path, codes: list[str]) -> dict[str, li
         if not asked:
             file.touch()
             asked = True
-        time.sleep(PAUSE_SECONDS)
+        time.sleep(PAUSE_SECONDS)  # between two looks, until a deadline
     return seen
 
 
