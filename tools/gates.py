@@ -6,18 +6,19 @@
 
 Gates that do not need each other run side by side, as many as there are processors. Each says its time; the output of
 one that fails is shown whole, and what long ones say is shown at once, with the minutes since they began. They end with
-one table, and `N passed, M failed`.
+why gates failed, in a few lines each, and `N passed, M failed`.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import re
 import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,6 +32,11 @@ MIGRATIONS = tuple(
     str(path.relative_to(ROOT)) for path in sorted((ROOT / "app/migrations/postgresql").glob("*.up.sql"))
 )
 PYTHON = (*TYPED, "conftest.py", "app/tests", f"{COLLECTION}/tests", "molecule")
+
+
+# What pytest, Ansible, linters and compilers begin a line with that says why they fail.
+REASON = re.compile(r"(FAILED|ERROR) \S+::|E {2,}\S|(fatal|failed): \[|\S+:\d+:(\d+:)? |ERROR[: ]|CRITICAL ")
+DECORATION = re.compile(r"\x1b\[[0-9;]*m|[│\r\n]")
 
 
 @dataclass(frozen=True)
@@ -98,8 +104,23 @@ TEST: tuple[tuple[Gate, ...], ...] = (
 ALL = {gate.name: gate for stage in TEST for gate in stage}
 
 
-def run(gate: Gate) -> tuple[Gate, int, float]:
-    """Run a gate and return it with its exit status and its time in seconds."""
+@dataclass(frozen=True)
+class Result:
+    """What came of a gate: the last of what it said in `reasons`, if it failed."""
+
+    gate: Gate
+    failed: bool
+    reasons: Sequence[str] = ()
+
+
+def reasons(lines: Iterable[str], most: int = 12) -> list[str]:
+    """Return the last lines that say why something fails, or just the last ones when none does: `most` of them."""
+    plain = [line for line in (DECORATION.sub("", line).strip()[:300] for line in lines) if line]
+    return ([line for line in plain if REASON.match(line)] or plain)[-most:]
+
+
+def run(gate: Gate) -> Result:
+    """Run a gate, and print what came of it."""
     environment = os.environ | gate.environment | {"PATH": f"{BIN}:{os.environ.get('PATH', '')}"}
     program = shutil.which(gate.command[0], path=environment["PATH"]) or gate.command[0]
     began, worked = time.monotonic(), processor_seconds()
@@ -115,18 +136,17 @@ def run(gate: Gate) -> tuple[Gate, int, float]:
         errors="replace",
     ) as process:
         for line in process.stdout or ():
+            said.append(line)
             if gate.stream:
                 minutes, seconds = divmod(int(time.monotonic() - began), 60)
                 print(f"{minutes:02}:{seconds:02} {line}", end="", flush=True)
-            else:
-                said.append(line)
     elapsed = time.monotonic() - began
     failed = process.returncode != 0
     if failed and not gate.stream:
         print(f"----- {gate.name}: {' '.join(gate.command)}\n{''.join(said)}", flush=True)
     busy = (processor_seconds() - worked) / elapsed / (os.cpu_count() or 1)
     print(f"{'FAILED' if failed else 'ok':>6}  {gate.name}  {elapsed:.1f} s, processors {busy:.0%} busy", flush=True)
-    return gate, process.returncode, elapsed
+    return Result(gate, failed, reasons(said) if failed else ())
 
 
 def processor_seconds() -> float:
@@ -139,16 +159,20 @@ def processor_seconds() -> float:
 
 def run_stages(stages: Sequence[Sequence[Gate]]) -> int:
     """Run the stages in order, print what came of each gate, and return how many failed."""
-    results: list[tuple[Gate, int, float]] = []
+    results: list[Result] = []
     for stage in stages:
         with ThreadPoolExecutor((os.cpu_count() or 1) + sum(gate.waits for gate in stage)) as pool:
             results += pool.map(run, stage)
-        if any(code for _, code, _ in results):
+        if any(result.failed for result in results):
             break
-    failed = sum(1 for _, code, _ in results if code)
+    failed = sum(result.failed for result in results)
     left = sum(len(stage) for stage in stages) - len(results)
     if left:
         print(f"{left} gates were not run, since an earlier one failed")
+    # Said once more at the end: what stands above may be thousands of lines, or be cut off by what keeps them.
+    for result in results:
+        if result.failed:
+            print("\n    ".join((f"{result.gate.name} failed:", *result.reasons)))
     print(f"{len(results) - failed} passed, {failed} failed")
     return failed
 

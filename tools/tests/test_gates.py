@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tools.gates import BIN, MIGRATIONS, QUICK, ROOT
+from tools.gates import BIN, MIGRATIONS, QUICK, ROOT, Gate, run_stages
 
 
 def findings(*paths: Path | str) -> tuple[int, list[str]]:
@@ -49,3 +49,25 @@ def test_what_is_dangerous_is_found(tmp_path: Path, statement: str, rule: str) -
     # Who means it says so.
     path.write_text(f"-- linkrift: contract oldest=9\n-- Why.\n-- squawk-ignore {rule}\n{statement}\n")
     assert findings(path) == (0, [])
+
+
+def test_the_end_says_why_a_gate_failed(capfd: pytest.CaptureFixture[str]) -> None:
+    said = r"""
+print("\x1b[2m│\x1b[0m E       AssertionError: 4 visitors failed")
+for number in range(500): print("│ changed: [app1]", number)
+print("FAILED molecule/default/tests/test_redirect.py::test_all - AssertionError: 4...")
+print("1 failed, 284 passed")
+"""
+    long = Gate("long", ("python", "-c", said + "raise SystemExit(1)"), stream=True)
+    silent = Gate("silent", ("python", "-c", "print('what it said last'); raise SystemExit(2)"))
+    good = Gate("good", ("python", "-c", "print('E   nothing of it')"))
+    assert run_stages([(long, silent, good), (good,)]) == 2
+    assert capfd.readouterr().out.splitlines()[-7:] == [
+        "1 gates were not run, since an earlier one failed",
+        "long failed:",
+        "    E       AssertionError: 4 visitors failed",
+        "    FAILED molecule/default/tests/test_redirect.py::test_all - AssertionError: 4...",
+        "silent failed:",
+        "    what it said last",
+        "1 passed, 2 failed",
+    ]
