@@ -177,7 +177,8 @@ async def test_what_is_told_of_a_link(
     insert_link(postgresql, code)
     settings = read_clickhouse(Environment(environment))
     schema.apply(settings, schema.schema_files(MIGRATIONS / "clickhouse"))
-    noon = int(time.time()) // 86_400 * 86_400 - 43_200
+    # The day before yesterday: a day later is over, too, whatever the time is now.
+    noon = int(time.time()) // 86_400 * 86_400 - 129_600
     clicks = [
         click_at(code, noon, visitor="1" * 16, country="AT", referrer_host="a.example"),
         click_at(code, noon + 60, visitor="1" * 16, country="AT"),
