@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tools.bench.redirect import api, memory, metrics, targets, throughput, worker, wrk
+from tools.bench.redirect import api, latency, memory, metrics, targets, throughput, worker, wrk
 from tools.bench.redirect.measure import GONE, HITS, SECTIONS, prepared
 from tools.bench.redirect.place import HERE, Processors
 from tools.bench.redirect.requests import Links, each, ending, followed, mix, returning, shares, text
@@ -203,9 +203,17 @@ def test_what_capturing_costs_is_a_share_of_what_there_is_without() -> None:
 
 def test_a_worker_is_measured_while_it_is_at_work() -> None:
     # It takes a second to begin.
-    assert worker.rate([(10.0, 0), (11.0, 0), (11.5, 1000), (12.5, 51_000), (13.5, 101_000)]) == 50_000
+    samples = [(10.0, 0), (11.0, 0), (11.5, 1000), (12.5, 51_000), (13.5, 101_000)]
+    assert worker.rate(samples) == 50_000
+    # The last ones, too few for a batch, wait for more.
+    assert worker.rate([*samples, (14.5, 101_000), (18.5, 105_000)]) == 50_000
     with pytest.raises(LabToolError):
         worker.rate([(10.0, 0), (11.0, 5000)])
+
+
+def test_no_round_asks_for_links_of_another() -> None:
+    assert latency.parts(["a", "b", "c", "d", "e"], 2) == [["a", "b"], ["c", "d"]]
+    assert latency.middle([{"p99_ms": 1.0}, {"p99_ms": 130.0}, {"p99_ms": 2.0}], "p99_ms") == 2.0
 
 
 def test_memory_is_read_from_the_kernel() -> None:

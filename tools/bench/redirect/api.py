@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import secrets
 import statistics
 from typing import Any
 
-from tools.bench.redirect.place import HERE, Place
+from tools.bench.redirect.latency import middle
+from tools.bench.redirect.place import DIRECTORY, HERE, Place
 from tools.bench.redirect.worker import COMMAND
 from tools.bench.results import Result, say
 from tools.lab import LabToolError
@@ -35,21 +37,45 @@ def sign_in(place: Place) -> str:
     return str(call(place, "sign-in", *ACCOUNT)["token"])
 
 
-def measure_create(place: Place, token: str, count: int) -> list[Result]:
-    """Links made at 200 a second, on the processor of what is measured.
+def commit(place: Place, count: int) -> dict[str, Any]:
+    """Insert the bare rows of links at the same rate, and return the report."""
+    environment = f"/etc/linkrift/api/{place.slot('api')}.env"
+    return dict(
+        json.loads(
+            place.run(
+                f"systemd-run --quiet --collect --wait --pipe --property=EnvironmentFile={environment}"
+                f" --property=CPUAffinity={place.processors.server} {place.python()} {DIRECTORY}/commits.py"
+                f" {ACCOUNT[0]} commit-{secrets.token_hex(3)}- {RATE} {count}"
+            )
+        )
+    )
+
+
+def measure_create(place: Place, token: str, count: int, repeat: int) -> list[Result]:
+    """Links made at 200 a second, on the processor of what is measured, beside bare rows: what PostgreSQL's disk takes.
+
+    Args:
+        place: Where.
+        token: Of the account.
+        count: How many links in a round.
+        repeat: Rounds of which a median is taken.
 
     Raises:
         LabToolError: One was not made.
     """
-    say("200 links a second are made")
+    own, bare = [], []
     place.bind(place.unit("api"), place.processors.server)
-    report = call(place, "create", token, RATE, count)
+    for number in range(repeat):
+        say(f"200 links a second are made: {number + 1} of {repeat}")
+        report = call(place, "create", token, RATE, count)
+        if report["failed"] or report["requests"] != count:
+            raise LabToolError(f"of {count} links, {report['requests']} were asked for: {report['failures']}")
+        own.append(report)
+        bare.append(commit(place, count))
     place.bind(place.unit("api"), place.processors.load)
-    if report["failed"] or report["requests"] != count:
-        raise LabToolError(f"of {count} links, {report['requests']} were asked for: {report['failures']}")
     return [
-        Result("api_create_p50_ms", report["p50_ms"], "ms", command=COMMAND),
-        Result("api_create_p99_ms", report["p99_ms"], "ms", command=COMMAND),
+        Result(f"api_create_{figure}", middle(own, figure), "ms", middle(bare, figure), COMMAND)
+        for figure in ("p50_ms", "p99_ms")
     ]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from tools.bench.redirect import servers
@@ -56,7 +57,13 @@ def found_in(place: Place, tier: str, ask: Callable[[], Report]) -> Report:
     return report
 
 
-def measure_misses(place: Place, in_redis: Links, in_postgresql: Links, hits: Links) -> list[Result]:
+def parts(codes: Sequence[str], count: int) -> list[Sequence[str]]:
+    """Return codes in so many parts of one size; what is left over is in none."""
+    size = len(codes) // count
+    return [codes[number * size : (number + 1) * size] for number in range(count)]
+
+
+def measure_misses(place: Place, in_redis: Links, in_postgresql: Links, hits: Links, repeat: int) -> list[Result]:
     """Links that the process has never been asked for, beside links that it has in memory.
 
     Args:
@@ -64,19 +71,23 @@ def measure_misses(place: Place, in_redis: Links, in_postgresql: Links, hits: Li
         in_redis: Links that nobody has asked for yet: the other slot is asked first, which leaves them in Redis.
         in_postgresql: Links that nobody has asked for yet.
         hits: Links in memory.
+        repeat: Rounds of which a median is taken; each has its part of the links.
     """
     say("links that are in Redis, and in PostgreSQL only")
     own = place.port("redirect")
     place.ask(place.other_port("redirect"), in_redis.prefix, connections=8, seconds=60, limit=in_redis.count)
 
-    def ask(links: Links) -> Report:
-        return place.paced(own, links.codes()[: in_redis.count], rate=RATE, count=in_redis.count)
+    def ask(codes: Sequence[str]) -> Report:
+        return place.paced(own, codes, rate=RATE, count=len(codes))
 
-    redis = found_in(place, "redis", lambda: ask(in_redis))
-    postgresql = found_in(place, "postgresql", lambda: ask(in_postgresql))
-    memory = found_in(place, "memory", lambda: ask(hits))
+    redis, postgresql, memory = [], [], []
+    rounds = zip(parts(in_redis.codes(), repeat), parts(in_postgresql.codes(), repeat), strict=True)
+    for in_one, in_other in rounds:
+        redis.append(found_in(place, "redis", partial(ask, in_one)))
+        postgresql.append(found_in(place, "postgresql", partial(ask, in_other)))
+        memory.append(found_in(place, "memory", partial(ask, hits.codes()[: len(in_one)])))
     return [
-        Result(f"redirect_l1_miss_{store}_{figure}", report[figure], "ms", memory[figure], COMMAND)
-        for store, report in (("redis", redis), ("postgresql", postgresql))
+        Result(f"redirect_l1_miss_{store}_{figure}", middle(reports, figure), "ms", middle(memory, figure), COMMAND)
+        for store, reports in (("redis", redis), ("postgresql", postgresql))
         for figure in ("p50_ms", "p99_ms")
     ]

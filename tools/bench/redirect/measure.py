@@ -22,7 +22,7 @@ REQUESTS = 20_000
 # Visitors who are remembered: fewer than a process's cache of them keeps.
 RETURNING = 1000
 # Nobody has asked for them before it is their turn, in no earlier run either.
-IN_REDIS, IN_POSTGRESQL = (Links(f"{prefix}-{secrets.token_hex(3)}-", 2000) for prefix in ("redis", "postgresql"))
+IN_REDIS, IN_POSTGRESQL = (Links(f"{prefix}-{secrets.token_hex(3)}-", 5000) for prefix in ("redis", "postgresql"))
 MANY = Links("many", 100_000)
 PACED = 2000
 FEWEST_CLICKS = 1000
@@ -168,7 +168,7 @@ def measure_with_second(place: Place, wishes: Wishes, _token: str) -> list[Resul
         slot = "green" if place.slot("redirect") == "blue" else "blue"
         place.bind(f"linkrift-redirect@{slot}.service", place.processors.server, place.processors.second)
         results = throughput.measure_two(place, wishes.repeat, wishes.seconds)
-        return results + latency.measure_misses(place, IN_REDIS, IN_POSTGRESQL, HITS)
+        return results + latency.measure_misses(place, IN_REDIS, IN_POSTGRESQL, HITS, wishes.repeat)
     finally:
         _second(place, "")
 
@@ -183,9 +183,9 @@ def measure_memory(place: Place, _wishes: Wishes, _token: str) -> list[Result]:
     return memory.measure(place, MANY)
 
 
-def measure_create(place: Place, _wishes: Wishes, token: str) -> list[Result]:
+def measure_create(place: Place, wishes: Wishes, token: str) -> list[Result]:
     """How fast links are made."""
-    return api.measure_create(place, token, CREATED)
+    return api.measure_create(place, token, CREATED, wishes.repeat)
 
 
 def measure_stats(place: Place, wishes: Wishes, token: str) -> list[Result]:

@@ -17,6 +17,8 @@ DROPPED, SPOOLED = "linkrift_clicks_dropped_total", "linkrift_clicks_spooled_tot
 STORED = "linkrift_clicks_stored_total"
 # More than this would take much of Redis' memory.
 PILE = 400_000
+# What is left in the end and fills no batch waits some seconds for more: worker/settings.py.
+BATCH = 10_000
 _LONGEST_SECONDS = 300
 
 
@@ -86,12 +88,15 @@ def follow(place: Place, events: int) -> list[tuple[float, float]]:
 
 
 def rate(samples: Sequence[tuple[float, float]]) -> float:
-    """Return events a second, from the first moment at which some were stored to the last one.
+    """Return events a second, from the first moment at which some were stored to the last full batch.
 
     Raises:
         LabToolError: All were stored at once, as far as could be seen.
     """
+    full = samples[-1][1] - BATCH
     at_work = [sample for sample in samples if sample[1] > 0]
+    # Up to the first moment at which no full batch was left.
+    at_work = at_work[: 1 + next((at for at, (_, stored) in enumerate(at_work) if stored > full), 0)]
     if len(at_work) < 2:
         raise LabToolError("the worker was too fast to be followed: pile up more")
     (began, first), (ended, last) = at_work[0], at_work[-1]
