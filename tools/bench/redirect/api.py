@@ -7,6 +7,7 @@ import secrets
 import statistics
 from typing import Any
 
+from tools.bench.redirect import engines
 from tools.bench.redirect.latency import middle
 from tools.bench.redirect.place import DIRECTORY, HERE, Place
 from tools.bench.redirect.worker import COMMAND
@@ -99,4 +100,7 @@ def measure_stats(place: Place, token: str, code: str, quiet: str, clicks: int) 
     if many["clicks"] - before != -(-clicks // SHARE):
         raise LabToolError(f"{code} has {many['clicks']} clicks, not {before} and {clicks // SHARE}")
     found, beside = (round(statistics.median(one["milliseconds"]), 2) for one in (many, few))
-    return [Result("stats_of_a_tenth_of_the_clicks_ms", found, f"ms, {clicks} clicks", beside, COMMAND)]
+    return [
+        Result("stats_of_a_tenth_of_the_clicks_ms", found, f"ms, {clicks} clicks", beside, COMMAND),
+        *engines.measure(place, code, clicks_sql(code, clicks), clicks, -(-clicks // SHARE)),
+    ]

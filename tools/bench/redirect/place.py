@@ -175,6 +175,11 @@ class Place:
         """Run a query on ClickHouse as its administrator, and return the rows."""
         return self.lab.on_host(DATA, f"sudo -i clickhouse-client --query {shlex.quote(query)}")
 
+    def clickhouse_seconds(self, query: str) -> float:
+        """Run a query there, and return the seconds that it took."""
+        words = f"sudo -i clickhouse-client --time --format=Null --query {shlex.quote(query)} 2>&1"
+        return float(self.lab.on_host(DATA, words))
+
     # --- Load ---------------------------------------------------------------------------------------------------------
 
     def ask(self, place: str, file: str, *, connections: int, seconds: float, limit: int = 0) -> wrk.Load:

@@ -61,7 +61,7 @@ _WHERE = (
 )
 # Visitors have another id each day: one who came on two days is two.
 _VISITORS = "uniqExactIf(visitor, visitor != 0 AND bot = 0)"
-_TOTALS = f"SELECT count(), uniqExact({EVENT}), uniqExactIf({EVENT}, bot = 1), {_VISITORS} {_WHERE}"
+TOTALS = f"SELECT count(), uniqExact({EVENT}), uniqExactIf({EVENT}, bot = 1), {_VISITORS} {_WHERE}"
 
 _CLICKS = f"SELECT uniqExact({EVENT}) {_WHERE}"
 _NO_SUCH_COLUMN = (ErrorCodes.UNKNOWN_IDENTIFIER, ErrorCodes.NO_SUCH_COLUMN_IN_TABLE, ErrorCodes.THERE_IS_NO_COLUMN)
@@ -149,7 +149,7 @@ async def read_stats(clickhouse: ClickHouse, code: str, question: Question) -> S
 async def _read_stats(clickhouse: ClickHouse, code: str, question: Question) -> Stats:
     values = {"code": code, "since": question.since, "until": question.until}
     try:
-        ((rows, clicks, bots, visitors),) = await clickhouse.execute(_TOTALS, values)
+        ((rows, clicks, bots, visitors),) = await clickhouse.execute(TOTALS, values)
     except ClickHouseAwayError as error:
         if error.code not in _NO_SUCH_COLUMN:
             raise
