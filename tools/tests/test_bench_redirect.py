@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from linkrift.api.stats import TOTALS
 from tools.bench.redirect import api, engines, latency, memory, metrics, targets, throughput, worker, wrk
 from tools.bench.redirect.measure import GONE, HITS, SECTIONS, prepared
 from tools.bench.redirect.place import HERE, Processors
@@ -289,11 +290,10 @@ def test_scripts_for_hosts_can_be_read_by_their_python() -> None:
 
 
 def test_both_engines_are_asked_what_the_api_asks() -> None:
-    query = engines.totals("hit010000")
+    query = engines.totals(TOTALS, "hit010000")
     assert "%" not in query
     assert "uniqExact(toString(event_id))" in query
-    assert " FROM clicks WHERE code = 'hit010000' AND " in query
-    assert " FROM linkrift_analytics.clicks WHERE " in engines.totals("hit010000", engines.DATABASE)
+    assert " FROM linkrift_analytics.clicks WHERE code = 'hit010000' AND " in query
 
 
 def test_sections_are_measured_in_an_order_that_does_not_disturb() -> None:

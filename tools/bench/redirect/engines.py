@@ -13,8 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from linkrift.api.stats import TOTALS
-from linkrift.worker.schema import schema_files
+from tools.bench.redirect.place import DIRECTORY as ON_HOST
 from tools.bench.redirect.place import HERE, Place
 from tools.bench.redirect.worker import COMMAND
 from tools.bench.results import Result, say
@@ -22,17 +21,16 @@ from tools.lab import LabToolError
 
 ROOT = HERE.parents[2]
 DIRECTORY = ROOT / ".bench"
-MIGRATIONS = ROOT / "app/migrations/clickhouse"
 LOCK = HERE / "current_clickhouse.lock"
 DATABASE = "linkrift_analytics"
 TIMES = 5
 _UNTIL = 4_000_000_000
 
 
-def totals(code: str, database: str = "") -> str:
-    """Return the query for all clicks of a link."""
-    query = " ".join((TOTALS % {"code": f"'{code}'", "since": 0, "until": _UNTIL}).split())
-    return query.replace("FROM clicks", f"FROM {database}.clicks") if database else query
+def totals(statement: str, code: str) -> str:
+    """Return the API's query for all clicks of a link."""
+    query = " ".join((statement % {"code": f"'{code}'", "since": 0, "until": _UNTIL}).split())
+    return query.replace("FROM clicks", f"FROM {DATABASE}.clicks")
 
 
 def environment() -> Path:
@@ -59,16 +57,15 @@ def environment() -> Path:
     return python
 
 
-def on_current(place: Place, code: str, clicks_sql: str) -> dict[str, Any]:
+def on_current(place: Place, schema: Sequence[str], clicks_sql: str, query: str) -> dict[str, Any]:
     """Make the clicks in a current ClickHouse, and ask; return its version, the row and the milliseconds.
 
     Raises:
         LabToolError: It fails.
     """
-    schema = [statement for file in schema_files(MIGRATIONS) for statement in file.statements()]
     asked = {
         "prepare": [f"CREATE DATABASE {DATABASE}", f"USE {DATABASE}", *schema, clicks_sql],
-        "query": totals(code),
+        "query": query,
     }
     with tempfile.TemporaryDirectory(dir=DIRECTORY) as directory:
         processor = str(place.processors.load)
@@ -100,8 +97,10 @@ def measure(place: Place, code: str, clicks_sql: str, clicks: int, expected: int
         LabToolError: The current one finds something else.
     """
     say("the same clicks in a current ClickHouse")
-    old = [place.clickhouse_seconds(totals(code, DATABASE)) * 1000 for _ in range(TIMES)]
-    current = on_current(place, code, clicks_sql)
+    release = json.loads(place.run(f"{place.python()} {ON_HOST}/statements.py"))
+    query = totals(release["totals"], code)
+    old = [place.clickhouse_seconds(query) * 1000 for _ in range(TIMES)]
+    current = on_current(place, release["schema"], clicks_sql, query)
     say(f"  ClickHouse {current['version']}")
     if int(current["row"][1]) != expected:
         raise LabToolError(f"the current ClickHouse found {current['row']}, not {expected} clicks")

@@ -22,7 +22,7 @@ DIRECTORY = "/run/linkrift-bench"
 HOST = "app1"
 DATA = "data1"
 PORTS = {"api": (8080, 8180), "redirect": (8081, 8181), "worker": (8082, 8182)}
-_SCRIPTS = ("bare", "pin", "family", "follow_counter", "insert", "api_calls", "commits")
+_SCRIPTS = ("bare", "pin", "family", "follow_counter", "insert", "api_calls", "commits", "statements")
 # For what the operator's command line would do, too.
 _METRICS = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1], timeout=10).read().decode())"
 
