@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from contextlib import closing
 
@@ -54,6 +55,64 @@ async def test_a_deleted_row_is_gone_and_its_code_may_come_back(site: Site, redi
     target = "https://changed.example/"
     site.postgresql.execute(f"UPDATE links SET original_url = '{target}' WHERE short_code = '{code}'")
     await eventually(leads, "its change")
+
+
+async def test_emptied_tables_are_noticed(site: Site) -> None:
+    first, again, changed = await site.known_links(3)
+    site.postgresql.execute(f"UPDATE links SET title = 'changed' WHERE short_code = '{changed}'")
+    site.postgresql.execute(f"DELETE FROM links WHERE short_code = '{again}'")
+    insert_link(site.postgresql, again)
+    site.postgresql.execute("TRUNCATE links CASCADE")
+
+    async def gone() -> bool:
+        return [await site.follow(code) for code in (first, again, changed)] == [(404, None)] * 3
+
+    await eventually(gone, "no link is there")
+    for code, version in ((first, 2), (changed, 3), (again, 4)):
+        noted = f"SELECT version FROM deleted_links WHERE short_code = '{code}'"
+        assert rows(site.postgresql, noted) == [(version,)], "above the last one that the link had"
+
+    insert_link(site.postgresql, first)
+    await eventually(lambda: site.leads(first), "it is made anew")
+    # With the account that it belongs to.
+    site.postgresql.execute("TRUNCATE users CASCADE")
+
+    async def gone_again() -> bool:
+        return await site.follow(first) == (404, None)
+
+    await eventually(gone_again, "its owner is gone, too")
+
+
+@pytest.mark.parametrize("otherwise", ["", "ON CONFLICT (short_code) DO NOTHING"], ids=["plain", "as the API does"])
+async def test_a_code_made_anew_while_its_deletion_is_not_committed(
+    postgresql: PostgresqlServer, otherwise: str
+) -> None:
+    code = f"made-anew-{uuid.uuid4().hex}"
+    insert_link(postgresql, code)
+    postgresql.execute(f"UPDATE links SET title = 'changed' WHERE short_code = '{code}'")
+    statement = (
+        "INSERT INTO links (user_id, short_code, original_url) VALUES "
+        f"('00000000-0000-0000-0000-000000000001', '{code}', 'https://again.example/') {otherwise}"
+    )
+    with closing(postgresql.connect()) as deleting, deleting.cursor() as cursor:
+        cursor.execute("BEGIN")
+        cursor.execute(f"DELETE FROM links WHERE short_code = '{code}'")
+        waiting = (
+            f"SELECT 1 FROM pg_locks WHERE NOT granted AND {deleting.info.backend_pid} = ANY (pg_blocking_pids(pid))"
+        )
+        # As who has the right to, and none in the table where the deletion is noted.
+        making = asyncio.create_task(asyncio.to_thread(postgresql.execute, statement, "linkrift_api"))
+
+        async def waits() -> bool:
+            return rows(postgresql, waiting) == [(1,)]
+
+        await eventually(waits, "the insert waits for the deletion")
+        cursor.execute("COMMIT")
+    await making
+    made = f"SELECT version, original_url FROM links WHERE short_code = '{code}'"
+    noted = f"SELECT version FROM deleted_links WHERE short_code = '{code}'"
+    assert rows(postgresql, noted) == [(3,)]
+    assert rows(postgresql, made) == [(4, "https://again.example/")], "above every copy of the old one"
 
 
 def test_what_is_noted_is_pruned_and_nobodys_to_change(postgresql: PostgresqlServer) -> None:
