@@ -89,7 +89,8 @@ def _done(change: Mapping[str, str], found: Mapping[str, Any]) -> bool:
     wished = change["state"]
     return bool(
         found["current"]
-        and not found.get("old_workers")
+        # Null: nobody knows whether there are any.
+        and found.get("old_workers", []) == []
         and server.get("state") == server.get("admin") == wished
         and (server["takes_traffic"] if wished == "ready" else not server["scur"])
     )

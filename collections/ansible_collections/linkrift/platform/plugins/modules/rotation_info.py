@@ -10,6 +10,8 @@ module: rotation_info
 short_description: Say which slots a balancer sends visitors to
 description:
   - Asks the running HAProxy what it really does, and reads what its backends file says. Changes nothing.
+  - While HAProxy reloads, its master names no worker, or nobody listens at its socket. That is waited for, 5 seconds at
+    most.
 version_added: 0.1.0
 author:
   - Linkrift Platform Team (@linkrift)
@@ -94,7 +96,10 @@ pid:
   type: int
   sample: 812
 old_workers:
-  description: Processes of earlier reloads that still hold connections.
+  description:
+    - Processes of earlier reloads that still hold connections; empty while HAProxy does not run.
+    - Null where nobody knows, which is not the same as none. That is without O(master_socket), and when the master does
+      not name the worker that serves in time, with a warning.
   returned: success
   type: list
   elements: int
@@ -126,6 +131,7 @@ differences:
   sample: ["redirect/app1-green: maint, the file says ready"]
 """
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -138,14 +144,18 @@ from ansible_collections.linkrift.platform.plugins.module_utils._haproxy import 
     HaproxyError,
     Socket,
     View,
+    Workers,
 )
 from ansible_collections.linkrift.platform.plugins.module_utils._operation_file import HOME, unsettled
-from ansible_collections.linkrift.platform.plugins.module_utils._rotation import describe
+from ansible_collections.linkrift.platform.plugins.module_utils._rotation import POLL, describe
 from ansible_collections.linkrift.platform.plugins.module_utils._rotation_config import (
     digest_in,
     parse_file,
     service_of,
 )
+
+_RELOAD_SECONDS = 5.0
+"""How long HAProxy's master may name no worker that serves: it reads its files, and begins anew."""
 
 
 def main() -> None:
@@ -171,14 +181,18 @@ def main() -> None:
             result["record"] = _fleet_record.read(_fleet_record.PATH)
     except (HaproxyError, OSError, _fleet_record.FleetRecordError) as error:
         module.fail_json(msg=str(error))
+    if master and result["old_workers"] is None:
+        module.warn(
+            f"HAProxy's master at {master} named no worker that serves for {_RELOAD_SECONDS:g} s: nobody knows whether "
+            "workers of earlier reloads are left"
+        )
     module.exit_json(changed=False, operations=operations, **result)
 
 
 def _gather(haproxy: Haproxy, path: Path) -> dict[str, Any]:
     """Ask both."""
+    view, old = _look(haproxy)
     text = path.read_text(encoding="utf-8") if path.exists() else ""
-    view = _view(haproxy)
-    workers = haproxy.workers() if view else None
     rotation = describe(view, text) if view else {}
     states: dict[str, dict[str, str]] = {}
     for (backend, server), remembered in sorted(parse_file(text).items()):
@@ -188,7 +202,7 @@ def _gather(haproxy: Haproxy, path: Path) -> dict[str, Any]:
         "loaded": bool(view and view.digest),
         "current": bool(view and view.digest and view.digest == digest_in(text)),
         "pid": view.pid if view else None,
-        "old_workers": list(workers.old) if workers else [],
+        "old_workers": old,
         "version": view.version if view else "",
         "states": states,
         "rotation": rotation,
@@ -196,10 +210,33 @@ def _gather(haproxy: Haproxy, path: Path) -> dict[str, Any]:
     }
 
 
+def _look(haproxy: Haproxy) -> tuple[View | None, list[int] | None]:
+    """Look at the worker that serves, and at those that are left of earlier reloads; None for these: nobody knows."""
+    end = time.monotonic() + _RELOAD_SECONDS
+    while True:
+        view = _view(haproxy)
+        if view is None:
+            return None, []
+        workers = _workers(haproxy)
+        if workers and workers.current == view.pid:
+            return view, list(workers.old)
+        if not haproxy.has_master or time.monotonic() >= end:
+            return view, None
+        time.sleep(POLL)
+
+
 def _view(haproxy: Haproxy) -> View | None:
     try:
         return haproxy.view()
     except HaproxyDownError:
+        return None
+
+
+def _workers(haproxy: Haproxy) -> Workers | None:
+    """Ask the master; None as well in the moment of a reload in which it begins anew and nobody listens."""
+    try:
+        return haproxy.workers()
+    except HaproxyError:
         return None
 
 

@@ -15,7 +15,7 @@ from ansible.module_utils.testing import patch_module_args
 
 from ansible_collections.linkrift.platform.plugins.module_utils import _fleet_record, _rotation_work
 from ansible_collections.linkrift.platform.plugins.module_utils import _operation_file as files
-from ansible_collections.linkrift.platform.plugins.module_utils._haproxy import HaproxyError
+from ansible_collections.linkrift.platform.plugins.module_utils._haproxy import HaproxyDownError, HaproxyError
 from ansible_collections.linkrift.platform.plugins.module_utils._rotation import Rotation
 from ansible_collections.linkrift.platform.plugins.modules import rotation, rotation_info
 from ansible_collections.linkrift.platform.tests.unit.rotation_fakes import FakeHaproxy, World
@@ -191,3 +191,35 @@ def test_info_says_when_haproxy_cannot_be_asked(run: Run, world: World) -> None:
 
     world.at_move = break_it
     assert run(rotation_info)["msg"] == "no whole answer"
+
+
+def test_info_looks_again_while_haproxy_reloads(run: Run, world: World) -> None:
+    old, silent = world.pid, [3, 2, 1]
+
+    def reload(_number: int, what: str) -> None:
+        if what == "workers" and silent:
+            if silent.pop() == 1:
+                world.reload()
+            raise HaproxyDownError("nothing listens at master")
+
+    world.at_move = reload
+    info = run(rotation_info)
+    assert (info["pid"], info["old_workers"]) == (world.pid, [old]), "both of the same moment"
+    assert world.pid != old
+    assert silent == []
+
+
+def test_info_says_what_it_knows_without_the_master(run: Run, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def silent(_number: int, what: str) -> None:
+        if what == "workers":
+            raise HaproxyDownError("nothing listens at master")
+
+    # Whoever gives no such socket knows that.
+    info = run(rotation_info, master_socket="")
+    assert info["old_workers"] is None
+    assert "named no worker" not in str(info.get("warnings"))
+    world.at_move = silent
+    monkeypatch.setattr(rotation_info, "_RELOAD_SECONDS", 0.1)
+    info = run(rotation_info)
+    assert (info["running"], info["current"], info["pid"], info["old_workers"]) == (True, True, world.pid, None)
+    assert "named no worker that serves for 0.1 s" in str(info["warnings"])
