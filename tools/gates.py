@@ -35,7 +35,9 @@ PYTHON = (*TYPED, "conftest.py", "app/tests", f"{COLLECTION}/tests", "molecule")
 
 
 # What pytest, Ansible, linters and compilers begin a line with that says why they fail.
-REASON = re.compile(r"(FAILED|ERROR) \S+::|E {2,}\S|(fatal|failed): \[|\S+:\d+:(\d+:)? |ERROR[: ]|CRITICAL ")
+REASON = re.compile(r"(FAILED |ERROR )?\S+\.py::\S|E {2,}\S|(fatal|failed): \[|\S+:\d+:(\d+:)? |ERROR[: ]|CRITICAL ")
+# Molecule breaks what its commands say into lines of this width.
+COLUMNS = "160"
 DECORATION = re.compile(r"\x1b\[[0-9;]*m|[│\r\n]")
 
 
@@ -121,7 +123,7 @@ def reasons(lines: Iterable[str], most: int = 12) -> list[str]:
 
 def run(gate: Gate) -> Result:
     """Run a gate, and print what came of it."""
-    environment = os.environ | gate.environment | {"PATH": f"{BIN}:{os.environ.get('PATH', '')}"}
+    environment = {"COLUMNS": COLUMNS} | os.environ | gate.environment | {"PATH": f"{BIN}:{os.environ.get('PATH', '')}"}
     program = shutil.which(gate.command[0], path=environment["PATH"]) or gate.command[0]
     began, worked = time.monotonic(), processor_seconds()
     said: list[str] = []

@@ -55,7 +55,8 @@ def test_the_end_says_why_a_gate_failed(capfd: pytest.CaptureFixture[str]) -> No
     said = r"""
 print("\x1b[2m│\x1b[0m E       AssertionError: 4 visitors failed")
 for number in range(500): print("│ changed: [app1]", number)
-print("FAILED molecule/default/tests/test_redirect.py::test_all - AssertionError: 4...")
+print("│ FAILED")
+print("│   molecule/default/tests/test_redirect.py::test_all - AssertionError: 4...")
 print("1 failed, 284 passed")
 """
     long = Gate("long", ("python", "-c", said + "raise SystemExit(1)"), stream=True)
@@ -66,7 +67,7 @@ print("1 failed, 284 passed")
         "1 gates were not run, since an earlier one failed",
         "long failed:",
         "    E       AssertionError: 4 visitors failed",
-        "    FAILED molecule/default/tests/test_redirect.py::test_all - AssertionError: 4...",
+        "    molecule/default/tests/test_redirect.py::test_all - AssertionError: 4...",
         "silent failed:",
         "    what it said last",
         "1 passed, 2 failed",

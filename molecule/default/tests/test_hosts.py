@@ -22,7 +22,7 @@ def test_the_firewall_denies_by_default(name: str) -> None:
     assert "Default: deny (incoming)" in status
 
 
-# What timers start tonight; what is ours is tested where it belongs, and what asks for packages waits for their servers.
+# What timers start tonight; what is ours is tested where it belongs, and what asks for packages may wait for long.
 TONIGHT = """
 set -eu
 for unit in $(systemctl list-timers --all --plain --no-legend | sed 's/.* //' | grep -Ev '^(linkrift|apt-daily)'); do
