@@ -131,13 +131,14 @@ def test_links_are_fresh_for_a_shorter_time_while_nobody_says_what_changed() -> 
         return max(times)
 
     cache = room_for(1000)
-    assert 9.9 < fresh(cache) <= 10.0
+    # The hash of a text differs from process to process: of 300, some are in the upper sixth.
+    assert 9.66 < fresh(cache) <= 10.0
     cache.checked_until = 100.1
-    assert 299 < fresh(cache) <= 300.0
+    assert 290 < fresh(cache) <= 300.0
     cache.checked_until = 100.0
     assert fresh(cache) <= 10.0
     cache.heard = True
-    assert 299 < fresh(cache) <= 300.0
+    assert 290 < fresh(cache) <= 300.0
 
 
 def test_a_change_is_forgotten_unless_it_is_known() -> None:
