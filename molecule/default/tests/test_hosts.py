@@ -22,21 +22,9 @@ def test_the_firewall_denies_by_default(name: str) -> None:
     assert "Default: deny (incoming)" in status
 
 
-# What timers start tonight; what is ours is tested where it belongs, and what asks for packages may wait for long.
-TONIGHT = """
-set -eu
-for unit in $(systemctl list-timers --all --plain --no-legend | sed 's/.* //' | grep -Ev '^(linkrift|apt-daily)'); do
-    echo "$unit"
-    systemctl start "$unit" || systemctl status --no-pager --lines=20 "$unit"
-done
-"""
-
-
 @pytest.mark.parametrize("name", ALL_HOSTS)
-def test_what_the_night_brings_goes_well(name: str) -> None:
-    done = get_host(name).run("sh -c %s", TONIGHT)
-    assert done.rc == 0, done.stdout + done.stderr
-    assert "logrotate.service" in done.stdout.splitlines()
+def test_logs_are_rotated_as_they_will_be_tonight(name: str) -> None:
+    assert get_host(name).check_output("systemctl start logrotate.service") == ""
 
 
 @pytest.mark.parametrize("name", ALL_HOSTS)
