@@ -40,7 +40,7 @@ def insert_share(connection: Any, email: str, prefix: str, schedule: Schedule, r
     while (item := schedule.next()) is not None:
         number, due = item
         if due is not None and (wait := due - time.monotonic()) > 0:
-            time.sleep(wait)
+            time.sleep(wait)  # an even pace
         with connection.cursor() as cursor:
             cursor.execute(_INSERT, (f"{prefix}{number:06d}", f"https://www.example.org/created/{number}", email))
         result.statuses[201] += 1

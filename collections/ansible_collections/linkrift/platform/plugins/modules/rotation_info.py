@@ -222,7 +222,7 @@ def _look(haproxy: Haproxy) -> tuple[View | None, list[int] | None]:
             return view, list(workers.old)
         if not haproxy.has_master or time.monotonic() >= end:
             return view, None
-        time.sleep(POLL)
+        time.sleep(POLL)  # between two looks, until a deadline
 
 
 def _view(haproxy: Haproxy) -> View | None:
