@@ -91,6 +91,19 @@ def attempts_key(digest: str) -> str:
     return f"linkrift:attempts:{digest}"
 
 
+class TlsConnection(SSLConnection):
+    """Has its SSL context in common with the others of its pool.
+
+    redis-py makes one for each connection, and reads the system's list of authorities into it: 24 ms, in which nobody
+    else is answered, and 0.9 MiB.
+    """
+
+    def __init__(self, *, context: ssl.SSLContext, **options: Any) -> None:
+        """Prepare; `context` verifies the server and its name, for the options see redis-py's."""
+        super().__init__(ssl_cert_reqs="required", ssl_check_hostname=True, **options)
+        self.ssl_context.context = context
+
+
 def connect(settings: RedisSettings, client_name: str, *, timeout: float | None = None) -> Redis:
     """Make a client; it connects when it is used.
 
@@ -109,14 +122,12 @@ def connect(settings: RedisSettings, client_name: str, *, timeout: float | None 
 def _make_pool(settings: RedisSettings, client_name: str, timeout: float) -> BlockingConnectionPool:
     tls: dict[str, Any] = {}
     if settings.tls:
-        tls = {
-            "ssl_cert_reqs": "required",
-            "ssl_check_hostname": True,
-            "ssl_min_version": ssl.TLSVersion.TLSv1_2,
-            "ssl_ca_certs": str(settings.ca_file) if settings.ca_file else None,
-        }
+        # With a file of ours, no other authority is trusted.
+        context = ssl.create_default_context(cafile=str(settings.ca_file) if settings.ca_file else None)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        tls = {"context": context}
     return BlockingConnectionPool(
-        connection_class=SSLConnection if settings.tls else Connection,
+        connection_class=TlsConnection if settings.tls else Connection,
         host=settings.host,
         port=settings.port,
         db=0,
