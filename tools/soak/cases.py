@@ -122,7 +122,7 @@ CASES: Sequence[Case] = (
         "the candidate's port is taken",
         bundle="good",
         settings=SHORT,
-        words=["is taken by"],
+        words=["python3 (process", "listens there: stop it"],
         before=[
             Act(
                 SECOND,

@@ -7,8 +7,17 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import tomllib
 
-from tools.gates import BIN, MIGRATIONS, QUICK, ROOT, Gate, run_stages
+from tools.gates import BIN, MIGRATIONS, QUICK, ROOT, SERVERS, TOOLS, UNIT, Gate, run_stages
+
+
+def test_every_place_with_tests_is_tried() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["pytest"]["ini_options"]
+    tried = {word for gate in (UNIT, TOOLS) for word in gate.command if (ROOT / word).is_dir()}
+    assert tried == set(settings["testpaths"])
+    # Those with real servers are looked for in all of them.
+    assert SERVERS.command[-2:] == ("-m", "servers")
 
 
 def findings(*paths: Path | str) -> tuple[int, list[str]]:
