@@ -403,6 +403,7 @@ _CLICKHOUSE_CONFIG = """<?xml version="1.0"?>
 <yandex>
   <logger><level>warning</level><console>1</console></logger>
   <listen_host>127.0.0.1</listen_host>
+  <listen_host>127.0.0.2</listen_host>
   <tcp_port>{port}</tcp_port>
   <tcp_port_secure>{secure_port}</tcp_port_secure>
   <openSSL>

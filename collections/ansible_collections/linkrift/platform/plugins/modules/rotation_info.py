@@ -214,22 +214,22 @@ def _look(haproxy: Haproxy) -> tuple[View | None, list[int] | None]:
     """Look at the worker that serves, and at those that are left of earlier reloads; None for these: nobody knows."""
     end = time.monotonic() + _RELOAD_SECONDS
     while True:
-        view = _view(haproxy)
-        if view is None:
+        last = not haproxy.has_master or time.monotonic() >= end
+        try:
+            view = haproxy.view()
+        except HaproxyDownError:
             return None, []
-        workers = _workers(haproxy)
-        if workers and workers.current == view.pid:
-            return view, list(workers.old)
-        if not haproxy.has_master or time.monotonic() >= end:
-            return view, None
+        except HaproxyError:
+            # A worker that ends may break off what it says.
+            if last:
+                raise
+        else:
+            workers = _workers(haproxy)
+            if workers and workers.current == view.pid:
+                return view, list(workers.old)
+            if last:
+                return view, None
         time.sleep(POLL)  # between two looks, until a deadline
-
-
-def _view(haproxy: Haproxy) -> View | None:
-    try:
-        return haproxy.view()
-    except HaproxyDownError:
-        return None
 
 
 def _workers(haproxy: Haproxy) -> Workers | None:

@@ -185,7 +185,9 @@ def test_info_waits_for_a_change_under_way(
     assert run(rotation_info, settle=5)["operations"] == []
 
 
-def test_info_says_when_haproxy_cannot_be_asked(run: Run, world: World) -> None:
+def test_info_says_when_haproxy_cannot_be_asked(run: Run, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rotation_info, "_RELOAD_SECONDS", 0.1)
+
     def break_it(_number: int, _what: str) -> None:
         raise HaproxyError("no whole answer")
 
@@ -207,6 +209,24 @@ def test_info_looks_again_while_haproxy_reloads(run: Run, world: World) -> None:
     assert (info["pid"], info["old_workers"]) == (world.pid, [old]), "both of the same moment"
     assert world.pid != old
     assert silent == []
+
+
+def test_info_does_not_mix_two_workers(run: Run, world: World) -> None:
+    old, breaks = world.pid, ["look"]
+
+    def reload(_number: int, what: str) -> None:
+        if what == "workers" and world.pid == old:
+            # After the look at the old one; the master names the new one.
+            world.reload()
+        elif what in breaks and world.pid != old:
+            breaks.remove(what)
+            raise HaproxyError("no whole answer")
+
+    world.at_move = reload
+    info = run(rotation_info)
+    assert (info["pid"], info["old_workers"]) == (world.pid, [old])
+    assert world.pid != old
+    assert breaks == [], "what broke off is asked again"
 
 
 def test_info_says_what_it_knows_without_the_master(run: Run, world: World, monkeypatch: pytest.MonkeyPatch) -> None:
