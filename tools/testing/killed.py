@@ -42,11 +42,24 @@ def _send(pids: Iterable[int], number: signal.Signals) -> None:
             os.kill(pid, number)
 
 
+def _goes_on(pid: int) -> bool:
+    """Tell whether a process does anything still, with any of its threads."""
+    for stat in Path(f"/proc/{pid}/task").glob("*/stat"):
+        with suppress(OSError):
+            # proc(5): T and t are stopped, Z and X have ended.
+            if stat.read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()[0] not in "TtZX":
+                return True
+    return False
+
+
 def kill_all(root: int) -> set[int]:
     """Kill a process and all that descend from it, and return them; none of them starts another one meanwhile."""
     stopped: set[int] = set()
     while new := family(root) - stopped:
         _send(new, signal.SIGSTOP)
+        # A signal is on its way for a moment: who is just starting a process ends that first, and nobody would find it.
+        while any(map(_goes_on, new)):
+            time.sleep(POLL_SECONDS / 10)  # between two looks
         stopped |= new
     _send(stopped, signal.SIGKILL)
     return stopped

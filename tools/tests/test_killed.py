@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from tools.testing.killed import family, kill_all, run
@@ -36,6 +37,35 @@ def test_all_of_it_is_killed() -> None:
     while is_running(child) and time.monotonic() < end:
         time.sleep(0.01)
     assert not is_running(child)
+
+
+# Starting a process takes a large one a while, and is not over at once when it is told to stop.
+STARTING = """
+import os, sys, time
+room = bytearray(300 << 20)
+print(os.getpid(), flush=True)
+while True:
+    if os.fork() == 0:
+        time.sleep(60)
+        os._exit(0)
+"""
+
+
+def test_who_is_just_starting_a_process_leaves_none(tmp_path: Path) -> None:
+    mark = f"KILLED_MARK={tmp_path}"
+    for number in range(8):
+        environment = {"KILLED_MARK": str(tmp_path)}
+        with subprocess.Popen([sys.executable, "-c", STARTING], stdout=subprocess.PIPE, env=environment) as parent:
+            assert parent.stdout is not None
+            parent.stdout.readline()
+            time.sleep(0.02 + number * 0.003)  # so that the moments differ
+            killed = kill_all(parent.pid)
+        left = set()
+        for file in Path("/proc").glob("[0-9]*/environ"):
+            with suppress(OSError):
+                if mark.encode() in file.read_bytes():
+                    left.add(int(file.parent.name))
+        assert left <= killed, "those that were killed may be a moment in ending"
 
 
 def test_what_lasts_longer_is_killed(tmp_path: Path) -> None:
