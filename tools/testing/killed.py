@@ -19,6 +19,8 @@ from contextlib import suppress
 from pathlib import Path
 
 POLL_SECONDS = 0.01
+# Until a process has stopped that was told to.
+STOP_SECONDS = 1.0
 
 
 def family(root: int, proc: Path = Path("/proc")) -> set[int]:
@@ -58,7 +60,9 @@ def kill_all(root: int) -> set[int]:
     while new := family(root) - stopped:
         _send(new, signal.SIGSTOP)
         # A signal is on its way for a moment: who is just starting a process ends that first, and nobody would find it.
-        while any(map(_goes_on, new)):
+        # Who waits for a new process to become another program (vfork(2)) is not stopped while that one is.
+        end = time.monotonic() + STOP_SECONDS
+        while any(map(_goes_on, new)) and time.monotonic() < end:
             time.sleep(POLL_SECONDS / 10)  # between two looks
         stopped |= new
     _send(stopped, signal.SIGKILL)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+
+import pytest
 
 from tools.testing.killed import family, kill_all, run
 
@@ -41,21 +44,24 @@ def test_all_of_it_is_killed() -> None:
 
 # Starting a process takes a large one a while, and is not over at once when it is told to stop.
 STARTING = """
-import os, sys, time
+import os, subprocess, sys, time
 room = bytearray(300 << 20)
 print(os.getpid(), flush=True)
 while True:
-    if os.fork() == 0:
-        time.sleep(60)
-        os._exit(0)
+    {start}
 """
+FORK = "os.fork() or (time.sleep(60), os._exit(0))"
+# The starting one waits until the new one is another program.
+VFORK = "subprocess.Popen(['sleep', '60'])"
 
 
-def test_who_is_just_starting_a_process_leaves_none(tmp_path: Path) -> None:
+@pytest.mark.parametrize("start", [FORK, VFORK], ids=["fork", "vfork"])
+def test_who_is_just_starting_a_process_leaves_none(tmp_path: Path, start: str) -> None:
     mark = f"KILLED_MARK={tmp_path}"
+    command = [sys.executable, "-c", STARTING.format(start=start)]
     for number in range(8):
-        environment = {"KILLED_MARK": str(tmp_path)}
-        with subprocess.Popen([sys.executable, "-c", STARTING], stdout=subprocess.PIPE, env=environment) as parent:
+        environment = {"KILLED_MARK": str(tmp_path), "PATH": os.environ["PATH"]}
+        with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as parent:
             assert parent.stdout is not None
             parent.stdout.readline()
             time.sleep(0.02 + number * 0.003)  # so that the moments differ
