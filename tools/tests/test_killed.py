@@ -50,7 +50,7 @@ print(os.getpid(), flush=True)
 while True:
     {start}
 """
-FORK = "os.fork() or (time.sleep(60), os._exit(0))"
+FORK = "os.fork() or (time.sleep(60), os._exit(0))"  # a child has only to be there until it is killed
 # The starting one waits until the new one is another program.
 VFORK = "subprocess.Popen(['sleep', '60'])"
 
