@@ -102,6 +102,14 @@ CASES: Sequence[Case] = (
     Case("an api with errors", faults={"api": {"fault": "answers_500"}}, services="api", settings=SHORT, words=["500"]),
     Case("a worker that ends", faults={"worker": {"fault": "exit"}}, services="worker", settings=SHORT),
     Case("a worker never ready", faults={"worker": {"fault": "never_ready"}}, services="worker", settings=SHORT),
+    Case(
+        "a worker that stores nothing",
+        faults={"worker": {"fault": "stores_nothing"}},
+        services="worker",
+        # A batch is due after five seconds.
+        settings={"stabilisation": 20, "rollout_gate_overdue": 5},
+        words=["the worker has had clicks to store for"],
+    ),
     Case("a transfer that broke off", bundle="truncated"),
     Case("a bundle that was altered", bundle="altered", words=["SHA256SUMS"]),
     Case("a bundle for other hosts", bundle="foreign", words=["was built for"]),

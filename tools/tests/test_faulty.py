@@ -31,6 +31,7 @@ from linkrift.environment import ConfigurationError
 from linkrift.health import Health, State
 from linkrift.lifecycle import Activity, Process
 from linkrift.settings import ProcessSettings
+from linkrift.worker.consumer import Consumer
 from tools.bundle import ROOT, wheels
 from tools.bundle import build as bundle_build
 from tools.bundle.archive import verify_archive
@@ -83,6 +84,7 @@ def test_parameters_have_values_that_the_file_may_change(tmp_path: Path) -> None
         ({"api": {"fault": "leaks", "mib": True}}, "strange value"),
         ({"api": {"fault": "logs_errors", "per_second": 0}}, "strange value"),
         ({"worker": {"fault": "answers_500"}}, "it answers no visitor"),
+        ({"api": {"fault": "stores_nothing"}}, "it stores no clicks"),
     ],
 )
 def test_a_misspelt_fault_is_refused(content: Any, finding: str, tmp_path: Path) -> None:
@@ -248,6 +250,14 @@ async def test_leaks_after_the_admission_in_one_process_and_not_for_ever(
         await asyncio.sleep(0.2)
         assert 3.9 <= grown(it) <= 5.1
         assert grown(other) == 0
+
+
+async def test_stores_nothing(admission: Path) -> None:
+    small = SmallService(admission)
+    consumer = Consumer.__new__(Consumer)  # nothing of it is needed but its kind
+    vars(small)["_consumer"] = consumer
+    FaultyService(small, Fault("stores_nothing", {}), Process(0, Board(1), lambda: None))
+    assert await consumer._try_insert([[1]]) is False
 
 
 @pytest.mark.parametrize("from_start", [False, True])

@@ -69,6 +69,18 @@ class Breaker:
         self.state = State.CLOSED
         metrics.BREAKER_STATE.labels(name).set(State.CLOSED)
 
+    def admit(self) -> None:
+        """Say, before something else is waited for, whether calls are let through.
+
+        Raises:
+            BreakerOpenError: they are refused.
+        """
+        if self.state is State.CLOSED and self._hangs():
+            self._open(f"no answer to {FAILURES} calls within {self._patience:g} s")
+        if self.state is not State.CLOSED:
+            self._refused.inc()
+            raise BreakerOpenError(f"{self._name} did not answer before and is not asked")
+
     @contextmanager
     def call(self) -> Iterator[Callable[[], None]]:
         """Let the calls in the block through.
@@ -80,7 +92,7 @@ class Breaker:
         Raises:
             BreakerOpenError: they are refused.
         """
-        self._admit()
+        self.admit()
         ticket = object()
 
         def asked() -> None:
@@ -104,13 +116,6 @@ class Breaker:
         """Stop probing."""
         if self._probing is not None:
             await tasks.end([self._probing])
-
-    def _admit(self) -> None:
-        if self.state is State.CLOSED and self._hangs():
-            self._open(f"no answer to {FAILURES} calls within {self._patience:g} s")
-        if self.state is not State.CLOSED:
-            self._refused.inc()
-            raise BreakerOpenError(f"{self._name} did not answer before and is not asked")
 
     def _hangs(self) -> bool:
         if len(self._waiting) < FAILURES:

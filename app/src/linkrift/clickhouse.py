@@ -14,6 +14,7 @@ from clickhouse_driver.errors import Error as DriverError
 from clickhouse_driver.errors import ErrorCodes, ServerException
 
 from linkrift import metrics
+from linkrift.breaker import PROBE_SECONDS, Breaker, BreakerOpenError
 from linkrift.settings import ClickHouseSettings
 
 Row = tuple[Any, ...]
@@ -50,7 +51,11 @@ class ClickHouseAwayError(Exception):
             refused = cls(f"code {error.code}: {str(error.message).partition('Stack trace:')[0].strip()}")
             refused.code = error.code
             return refused
-        return cls(f"{type(error).__name__}: {error}".strip().rstrip(":"))
+        return ClickHouseSilentError(f"{type(error).__name__}: {error}".strip().rstrip(":"))
+
+
+class ClickHouseSilentError(ClickHouseAwayError):
+    """ClickHouse gave no answer: it cannot be reached, hangs, or went away meanwhile."""
 
 
 def make_client(settings: ClickHouseSettings, database: str, /, **options: Any) -> Client:
@@ -155,3 +160,61 @@ class ClickHouse:
         )
         self._clients.append(client)
         return client
+
+
+class GuardedClickHouse(ClickHouse):
+    """For people who wait for an answer: a server that does not answer is not asked until it answers a probe.
+
+    See `breaker`. Of statements that find all threads in use, each waits for one here, where it can give up.
+    """
+
+    def __init__(
+        self, settings: ClickHouseSettings, *, threads: int, statement_timeout: float, patience: float
+    ) -> None:
+        """Prepare, in the loop that uses it.
+
+        Args:
+            settings: where and how.
+            threads: statements that run at the same time.
+            statement_timeout: seconds a statement may take.
+            patience: see Breaker.
+        """
+        super().__init__(settings, threads=threads, statement_timeout=statement_timeout)
+        self._free = asyncio.Semaphore(threads)
+        self._breaker = Breaker("clickhouse", self._probe, (ClickHouseSilentError,), patience=patience)
+        # With a thread of its own: all others may hang.
+        self._prober = ClickHouse(settings, threads=1, statement_timeout=PROBE_SECONDS)
+
+    async def close(self) -> None:
+        """Disconnect. A statement that still runs is not waited for: its caller gave up on it."""
+        await self._breaker.close()
+        await self._prober.close()
+        await super().close()
+
+    async def _call(self, statement: str, parameters: Any, *, columnar: bool = False) -> Any:
+        try:
+            self._breaker.admit()
+            await self._free.acquire()
+            # A caller who gives up does not end what the thread does, which therefore stays in use until it is done.
+            asked = asyncio.create_task(self._ask(statement, parameters, columnar))
+            asked.add_done_callback(_take_note)
+            return await asyncio.shield(asked)
+        except BreakerOpenError as error:
+            raise ClickHouseAwayError(str(error)) from error
+
+    async def _ask(self, statement: str, parameters: Any, columnar: bool) -> Any:
+        try:
+            with self._breaker.call() as asked:
+                asked()
+                return await super()._call(statement, parameters, columnar=columnar)
+        finally:
+            self._free.release()
+
+    async def _probe(self) -> None:
+        await self._prober.execute("SELECT 1")
+
+
+def _take_note(asked: asyncio.Task[Any]) -> None:
+    """Have nobody complain that nobody heard of an error: its caller may have given up."""
+    if not asked.cancelled():
+        asked.exception()

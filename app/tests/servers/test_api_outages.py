@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from typing import Any
 
 import pytest
 from redis.asyncio import Redis
 
 from app.tests.servers.clients import PASSWORD, Client
-from app.tests.servers.harness import eventually
-from tools.testing.servers import PostgresqlServer, RedisServer
+from app.tests.servers.harness import MIGRATIONS, eventually
+from linkrift.api import service as api_service
+from linkrift.environment import Environment
+from linkrift.settings import read_clickhouse
+from linkrift.worker import schema
+from tools.testing.servers import ClickHouseServer, PostgresqlServer, RedisServer
 
 EVERYTHING = (
     ("POST", "/auth/register", {"email": "somebody@example.test", "password": PASSWORD}, 201),
@@ -66,6 +71,52 @@ async def test_without_redis_every_operation_works(
             await redis.execute_command("REPLICAOF", "NO", "ONE")  # type: ignore[no-untyped-call] # the library declares none
         else:
             await redis.config_set("maxmemory", "0")
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an API that is started then does not wait long for."""
+    monkeypatch.setattr(api_service, "CLICKHOUSE_PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr(api_service, "CLICKHOUSE_SECONDS", 4.0)
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_while_clickhouse_hangs_nobody_waits_for_it_in_vain(
+    owner: Client, clickhouse: ClickHouseServer, environment: dict[str, str]
+) -> None:
+    """Some find out; whoever comes later is told at once, and everything else is answered as ever."""
+    schema.apply(read_clickhouse(Environment(environment)), schema.schema_files(MIGRATIONS / "clickhouse"))
+    _, link, _ = await owner.call("POST", "/links", {"url": "https://example.org/"})
+
+    async def stats() -> tuple[int, str | None, float]:
+        began = time.monotonic()
+        status, _, headers = await owner.call("GET", f"/links/{link['code']}/stats")
+        assert status == 200 or headers["Content-Type"].startswith("application/problem+json")
+        return status, headers.get("Retry-After"), time.monotonic() - began
+
+    async def counts() -> bool:
+        return (await stats())[0] == 200
+
+    assert await counts()
+    clickhouse.process.freeze()
+    try:
+        # More than have a thread: those wait for one.
+        found_out = [asyncio.create_task(stats()) for _ in range(2 * api_service.CLICKHOUSE_THREADS)]
+
+        await asyncio.sleep(2 * api_service.CLICKHOUSE_PATIENCE_SECONDS)  # the time that it hangs is what is tried
+        refused = await asyncio.gather(*(stats() for _ in range(20)))
+        assert not any(task.done() for task in found_out)
+        assert {answer[:2] for answer in refused} == {(503, "5")}
+        assert (await owner.call("GET", "/links"))[0] == 200
+        # Nor do those of the first who got no thread ask once there is one: the others' time is enough.
+        answers = await asyncio.gather(*found_out)
+        assert {answer[:2] for answer in answers} == {(503, "5")}
+        assert max(seconds for *_, seconds in answers) < 2 * api_service.CLICKHOUSE_SECONDS
+        async with owner.session.get(f"{owner.url}/metrics") as response:
+            assert 'linkrift_breaker_state{dependency="clickhouse"}' in await response.text()
+    finally:
+        clickhouse.process.thaw()
+    await eventually(counts, "it is asked again")
 
 
 async def test_more_passwords_than_can_be_checked(anybody: Client, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -116,8 +116,10 @@ def test_the_board_adds_up_what_the_processes_say() -> None:
     board = Board(3)
     assert board.totals().pids == ()
     board.write(0, 11, paused=True, pending=2)
-    board.write(2, 13, paused=True, pending=5)
+    assert board.totals().due is None
+    board.write(2, 13, paused=True, pending=5, due=7.0)
     totals = board.totals()
+    assert totals.due == 7.0
     assert (totals.pids, totals.paused, totals.pending) == ((11, 13), True, 7)
     board.write(1, 12, paused=False)
     assert not board.totals().paused

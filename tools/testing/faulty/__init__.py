@@ -19,8 +19,10 @@ up whenever that service starts:
     leaks             once the slot was admitted one process grows by "mib" (16) each second, up to "most" (1024) MiB
     logs_errors       once the slot was admitted, or with "from_start": true at once, "per_second" (1) lines of level
                       error
+    stores_nothing    is ready and takes clicks, none of which reach ClickHouse
 
-A worker answers no visitor: it refuses answers_500 and fails_after. A file that is not understood keeps the service
+A worker answers no visitor: it refuses answers_500 and fails_after. Nobody else stores clicks, so only a worker takes
+stores_nothing. A file that is not understood keeps the service
 from starting (status 78, with the reason): a test must not pass because its fault was misspelt. The services have to
 be able to read it: mode 0644.
 

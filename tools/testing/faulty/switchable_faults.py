@@ -43,9 +43,11 @@ FAULTS: dict[str, dict[str, Any]] = {
     "slow_start": {"seconds": 30.0},
     "leaks": {"mib": 16.0, "most": 1024.0},
     "logs_errors": {"per_second": 1.0, "from_start": False},
+    "stores_nothing": {},
 }
 """The faults, and their parameters' values where the file gives none. The first one is none."""
 OF_REQUESTS = ("answers_500", "fails_after")
+OF_CLICKS = ("stores_nothing",)
 
 LOG = logging.getLogger(__name__)
 
@@ -81,6 +83,8 @@ def read_fault(service: str, path: Path) -> Fault:
     name = str(wanted["fault"])
     if service == "worker" and name in OF_REQUESTS:
         raise ConfigurationError([f"{path}: {service}: it answers no visitor, so {name} is no fault of it"])
+    if service != "worker" and name in OF_CLICKS:
+        raise ConfigurationError([f"{path}: {service}: it stores no clicks, so {name} is no fault of it"])
     known = FAULTS[name]
     given = {key: value for key, value in wanted.items() if key != "fault"}
     for key, value in given.items():
@@ -113,6 +117,9 @@ class FaultyService:
         self._leaked: list[bytes] = []
         if fault.name == "never_ready":
             self.health._checks = {**self.health._checks, "fault": _fail}
+        if fault.name == "stores_nothing":
+            # What it tries out while it is a candidate goes another way.
+            vars(service)["_consumer"]._try_insert = _store_nothing
         if fault.name == "wrong_version":
             self.health._identity["version"] = fault.parameters["version"]
 
@@ -191,6 +198,10 @@ class FaultyService:
 async def _fail() -> None:
     msg = "this release is never ready, on purpose"
     raise RuntimeError(msg)
+
+
+async def _store_nothing(_block: Any) -> bool:
+    return False
 
 
 class DeafSupervisor(supervisor.Supervisor):

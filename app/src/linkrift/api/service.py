@@ -26,7 +26,7 @@ from linkrift.api.runner import ApiRunner
 from linkrift.api.settings import ApiSettings
 from linkrift.api.store import Links
 from linkrift.api.tokens import Tokens
-from linkrift.clickhouse import ClickHouse
+from linkrift.clickhouse import GuardedClickHouse
 from linkrift.connections import SilentConnections
 from linkrift.health import Health
 from linkrift.lifecycle import Activity, Process
@@ -39,6 +39,8 @@ from linkrift.visitors import VisitorNetworks
 
 CLICKHOUSE_THREADS = 4
 CLICKHOUSE_SECONDS = 10.0
+# Longer than most statements take, shorter than people wait.
+CLICKHOUSE_PATIENCE_SECONDS = 3.0
 METRICS_SECONDS = 1.0
 LINK_PASSWORDS_WAITING = 32
 
@@ -51,8 +53,11 @@ class ApiService:
         name = f"linkrift-api-{settings.process.slot or 'dev'}"
         self._database = Database(settings.database, name)
         self._redis = connect_guarded(settings.redis, name)
-        self._clickhouse = ClickHouse(
-            settings.clickhouse, threads=CLICKHOUSE_THREADS, statement_timeout=CLICKHOUSE_SECONDS
+        self._clickhouse = GuardedClickHouse(
+            settings.clickhouse,
+            threads=CLICKHOUSE_THREADS,
+            statement_timeout=CLICKHOUSE_SECONDS,
+            patience=CLICKHOUSE_PATIENCE_SECONDS,
         )
         self._passwords = Passwords()
         self._link_passwords = LinkPasswords(waiting=LINK_PASSWORDS_WAITING)

@@ -31,6 +31,8 @@ TOP = 25
 INTERVALS = {"hour": 3600, "day": 86_400}
 # Points of a series, at most: five weeks by the hour, or a bit more than two years by the day.
 POINTS = 840
+# For all that is asked of ClickHouse for one answer; the balancers wait for twice as long.
+SECONDS = 15.0
 # How far back a series goes that does not say.
 POINTS_DEFAULT = {"hour": 48, "day": 30}
 
@@ -135,7 +137,9 @@ async def read_stats(clickhouse: ClickHouse, code: str, question: Question) -> S
         ApiError: 503, there are too many clicks for ClickHouse to count at a time.
     """
     try:
-        return await _read_stats(clickhouse, code, question)
+        return await asyncio.wait_for(_read_stats(clickhouse, code, question), SECONDS)
+    except asyncio.TimeoutError as error:
+        raise ClickHouseAwayError(f"no answer within {SECONDS:g} s") from error
     except ClickHouseAwayError as error:
         if not error.too_large:
             raise

@@ -109,6 +109,11 @@ class Consumer:
         """Return how many entries were taken and not acknowledged yet."""
         return len(self._filling.entries) + sum(len(batch.entries) for batch in self._storing.values())
 
+    def due(self) -> float | None:
+        """Return when the first of them was to be stored (time.monotonic()); None: none is held."""
+        batches = (self._filling, *self._storing.values())
+        return min((batch.due for batch in batches if batch.entries), default=None)
+
     def stop(self) -> None:
         """Let `run` finish what it has and return."""
         self._stopping = True

@@ -83,6 +83,18 @@ class ClickCounts:
         self._at_once = CODES_AT_ONCE
         self._swept = False
 
+    async def try_out(self) -> None:
+        """Have PostgreSQL plan what counts are stored with, which takes the tables, the columns and the right to them.
+
+        A server that is read-only plans it, too: clicks are taken there all the same, and counted later.
+
+        Raises:
+            DatabaseAwayError, PostgresError: they could not be stored.
+        """
+        async with self._database.connection("check") as connection:
+            await connection.execute(f"EXPLAIN {_STORE}", [], [], [])
+            await connection.execute(f"EXPLAIN {_ADD_UP}", [])
+
     def touch(self, clicks: Iterable[Click]) -> None:
         """Note that these are in ClickHouse."""
         days = {(click.code, click.clicked_at_ms // DAY_MS) for click in clicks}

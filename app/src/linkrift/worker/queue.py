@@ -16,6 +16,9 @@ from linkrift.redis_client import CLICK_STREAM, DEAD_CLICK_STREAM, WORKER_GROUP
 # Of the entries that are set aside, about the newest this many are kept.
 DEAD_ENTRIES = 10_000
 _PENDING_AT_ONCE = 100
+_NO_ID = "0-1"  # no entry that Redis made has it
+# After all that Redis makes. Not the greatest one: Redis takes that for ">", and hands out new entries.
+_LATE_ID = "18446744073709551615-0"
 
 
 @dataclass(frozen=True)
@@ -107,6 +110,18 @@ class ClickQueue:
                     pipeline.xadd(DEAD_CLICK_STREAM, fields, maxlen=DEAD_ENTRIES, approximate=True)
                 await pipeline.execute()
         return len(rejected)
+
+    async def try_out(self) -> None:
+        """Do all that a batch takes, but with nothing: raises where the stream cannot be used as that needs.
+
+        Nothing is taken: the entries that are asked for are this consumer's own, of which none is as late.
+        """
+        await self.open()
+        async with self._redis.pipeline(transaction=True) as pipeline:
+            pipeline.xreadgroup(WORKER_GROUP, self._consumer, {CLICK_STREAM: _LATE_ID}, count=1)
+            pipeline.xack(CLICK_STREAM, WORKER_GROUP, _NO_ID)
+            pipeline.xdel(CLICK_STREAM, _NO_ID)
+            await pipeline.execute()
 
     async def length(self) -> int:
         """Return how many entries are not in ClickHouse yet."""

@@ -15,7 +15,7 @@ from linkrift import metrics, tasks
 from linkrift.admission import Admission
 from linkrift.clickhouse import ClickHouse
 from linkrift.clicks import Click
-from linkrift.health import Health, State
+from linkrift.health import Check, Health, State
 from linkrift.lifecycle import Activity, Process
 from linkrift.operations import OPERATIONS_PATHS, Operations
 from linkrift.postgres import Database
@@ -24,15 +24,13 @@ from linkrift.release import Release
 from linkrift.worker.consumer import POLL_SECONDS, Consumer
 from linkrift.worker.counts import ClickCounts
 from linkrift.worker.queue import ClickQueue
-from linkrift.worker.rows import COLUMNS
+from linkrift.worker.rows import COLUMNS, INSERT
 from linkrift.worker.settings import WorkerSettings
 
 LOG = logging.getLogger(__name__)
 
 INSERT_SECONDS = 30.0
 METRICS_SECONDS = 1.0
-# A dry run of the insert: fails where the table or one of the columns is missing.
-_DRY_RUN = " ".join(("SELECT", ", ".join(COLUMNS), "FROM clicks LIMIT 0"))
 
 
 class WorkerService:
@@ -67,6 +65,9 @@ class WorkerService:
             reclaim_after=settings.reclaim_after,
             stored=self._touch,
         )
+        checks: dict[str, Check] = {"redis": self._check_redis, "clickhouse": self._check_clickhouse}
+        if self._counts is not None:
+            checks["postgresql"] = self._counts.try_out
         self._tasks: list[asyncio.Task[None]] = []
         self._consuming: asyncio.Task[None] | None = None
         self._counting: asyncio.Task[None] | None = None
@@ -76,7 +77,7 @@ class WorkerService:
             release.id,
             settings.process.slot,
             self._admission,
-            {"redis": self._check_redis, "clickhouse": self._check_clickhouse},
+            checks,
             self._extra,
         )
         self._operations = Operations(self.health, process.board, self.refresh_metrics)
@@ -136,20 +137,26 @@ class WorkerService:
     def _extra(self) -> dict[str, object]:
         self._report()
         totals = self._process.board.totals()
-        return {"paused": totals.paused, "pending": totals.pending}
+        overdue = 0.0 if totals.due is None else max(0.0, time.monotonic() - totals.due)
+        return {"paused": totals.paused, "pending": totals.pending, "overdue_seconds": round(overdue, 1)}
 
     def _report(self) -> None:
         """Tell the slot's other processes: any of them may be asked."""
         self._process.board.write(
-            self._process.index, os.getpid(), paused=self._consumer.paused, pending=self._consumer.pending()
+            self._process.index,
+            os.getpid(),
+            paused=self._consumer.paused,
+            pending=self._consumer.pending(),
+            due=self._consumer.due(),
         )
 
     async def _check_redis(self) -> None:
         # Not a PING: that says nothing of whether this worker may use the stream.
-        await self._queue.length()
+        await self._queue.try_out()
 
     async def _check_clickhouse(self) -> None:
-        await self._clickhouse.execute(_DRY_RUN)
+        # Of no rows: refused where the table, a column, or the right to insert is missing.
+        await self._clickhouse.insert(INSERT, [()] * len(COLUMNS))
 
     async def _watch(self) -> None:
         """Report; end the process when a task ended in a way that nobody foresaw, so that it is started again."""

@@ -58,6 +58,8 @@ class Gates:
     """MiB that a slot's processes may have; None: nine tenths of what its unit may have."""
     error_rate: float = 0.0
     """Lines of level error or worse that a slot may write, a minute."""
+    overdue: float = 15.0
+    """Seconds that a worker which is watched may be late to store the clicks that it took."""
 
 
 @dataclass

@@ -156,7 +156,10 @@ def _ask(slot: Watched) -> Verdict:
     """Ask a slot for its health, and real requests; return the first thing that is wrong."""
     host, view = slot.host, slot.view
     slot.last = host.ask(view.slot, "/health", view.variables)
-    verdict = judge_serving(slot.last, view.release or "", admitted=_admitted(host, view.slot), worker=host.is_worker)
+    admitted = _admitted(host, view.slot)
+    verdict = judge_serving(slot.last, view.release or "", admitted=admitted)
+    if verdict.right and host.is_worker and admitted:
+        verdict = judge_work(slot.last, host.gates.overdue)
     if verdict.right and not slot.skipped:
         requests = gates.smoke_of(host, view)
         slot.last = requests.ask()
@@ -164,7 +167,7 @@ def _ask(slot: Watched) -> Verdict:
     return verdict
 
 
-def judge_serving(answer: Answer, release: str, *, admitted: bool, worker: bool) -> Verdict:
+def judge_serving(answer: Answer, release: str, *, admitted: bool) -> Verdict:
     """Judge `/health` of a slot that serves: 200, or, on a drained host, 404; from the right release."""
     expected = 200 if admitted else 404
     version = answer.body.get("version")
@@ -173,8 +176,20 @@ def judge_serving(answer: Answer, release: str, *, admitted: bool, worker: bool)
         return Verdict(f"/health answers {said}, not {expected}")
     if version != release:
         return Verdict(f"release {version} answers, not {release}: something else listens there", final=True)
-    if worker and admitted and answer.body.get("paused") is True:
+    return Verdict()
+
+
+def judge_work(answer: Answer, overdue: float) -> Verdict:
+    """Judge `/health` of a worker that is admitted: it takes clicks, and stores them within some seconds."""
+    if answer.body.get("paused") is True:
         return Verdict("the worker is paused, though it is admitted")
+    late = answer.body.get("overdue_seconds", 0.0)  # older releases do not tell
+    if not isinstance(late, (int, float)):
+        return Verdict(f"/health has overdue_seconds {late!r}, which is no number", final=True)
+    if late > overdue:
+        return Verdict(
+            f"the worker has had clicks to store for {late:g} s, of {overdue:g} s at most: its journal says why"
+        )
     return Verdict()
 
 

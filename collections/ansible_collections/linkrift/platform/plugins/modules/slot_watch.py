@@ -71,6 +71,11 @@ options:
         may write as many.
     type: float
     default: 0
+  overdue:
+    description:
+      - Seconds that a worker may be late to store the clicks that it took.
+    type: float
+    default: 15
   since:
     description:
       - From when on those lines count, in seconds since 1970. By default from the beginning of the watch, or, where it
@@ -148,6 +153,7 @@ ARGUMENTS: dict[str, Any] = {
     "request_timeout": {"type": "float", "default": 5},
     "memory_bound": {"type": "float"},
     "error_rate": {"type": "float", "default": 0},
+    "overdue": {"type": "float", "default": 15},
     "since": {"type": "float"},
 }
 
@@ -206,6 +212,7 @@ def host_of(service: str, params: dict[str, Any]) -> Host:
             timeout=params["request_timeout"],
             memory_bound=params["memory_bound"],
             error_rate=params["error_rate"],
+            overdue=params["overdue"],
         ),
     )
 

@@ -81,7 +81,9 @@ class FakeProcess:
             body["version"] = "9.9.9+999999999999"
         if self.service == "worker":
             stuck = self.behaviour == "never pauses"
-            body |= {"paused": not admitted and not stuck, "pending": 0}
+            body |= {"paused": not admitted and not stuck, "pending": 0, "overdue_seconds": 0.0}
+            if self.behaviour == "stores nothing":
+                body["overdue_seconds"] = 15.1
         if self.behaviour == "silent":
             return Answer(error="ConnectionRefusedError: [Errno 111] Connection refused")
         if path == "/health/ready":

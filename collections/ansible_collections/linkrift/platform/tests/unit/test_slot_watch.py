@@ -18,7 +18,7 @@ from ansible_collections.linkrift.platform.plugins.module_utils._slot_watch impo
     Patience,
     Watched,
     begin,
-    judge_serving,
+    judge_work,
     refuse,
     watch,
 )
@@ -195,12 +195,33 @@ def test_a_worker_that_is_admitted_works(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("admitted", "paused", "reason"),
-    [(True, False, ""), (True, True, "the worker is paused, though it is admitted"), (False, True, "")],
+    ("answer", "reason"),
+    [
+        ({"paused": False, "overdue_seconds": 15.0}, ""),
+        ({"paused": False}, ""),
+        ({"paused": True}, "the worker is paused, though it is admitted"),
+        (
+            {"overdue_seconds": 15.1},
+            "the worker has had clicks to store for 15.1 s, of 15 s at most: its journal says why",
+        ),
+        ({"overdue_seconds": "long"}, "/health has overdue_seconds 'long', which is no number"),
+    ],
 )
-def test_a_worker_works_exactly_when_it_is_admitted(admitted: bool, paused: bool, reason: str) -> None:
-    answer = Answer(200 if admitted else 404, {"version": OLD, "paused": paused})
-    assert judge_serving(answer, OLD, admitted=admitted, worker=True).reason == reason
+def test_what_a_worker_that_is_admitted_must_do(answer: dict[str, Any], reason: str) -> None:
+    assert judge_work(Answer(200, answer), 15.0).reason == reason
+
+
+def test_a_worker_that_stores_nothing_is_not_well(tmp_path: Path) -> None:
+    worker = make_host(tmp_path, "worker", (0, 0))
+    bring_up(worker)
+    turn(worker, "stores nothing")()
+    assert "clicks to store for 15.1 s, of 15 s at most" in seen(worker, Patience()).reason
+    worker.gates = dataclasses.replace(worker.gates, overdue=20.0)
+    assert seen(worker, Patience()).reason == ""
+    # On a drained host it is no worker that stores.
+    worker.gates = dataclasses.replace(worker.gates, overdue=15.0)
+    worker.layout.admission_file("worker", "blue").unlink()
+    assert seen(worker, Patience()).reason == ""
 
 
 def test_a_release_that_is_older_than_the_canary_gets_no_real_requests(host: FakeHost) -> None:
@@ -265,6 +286,8 @@ def test_module_takes_ports_and_bounds() -> None:
         **{name: argument.get("default") for name, argument in module.ARGUMENTS.items()},
         "ports": {"api": {"blue": "9080"}},
         "memory_bound": 10.0,
+        "overdue": 20.0,
     }
     host = module.host_of("api", params)
-    assert (host.port("blue"), host.port("green"), host.gates.memory_bound) == (9080, 8180, 10.0)
+    assert (host.port("blue"), host.port("green")) == (9080, 8180)
+    assert (host.gates.memory_bound, host.gates.overdue) == (10.0, 20.0)
