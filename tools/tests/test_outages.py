@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tools.testing.outages import judge
-from tools.testing.outages.cases import CASES, CLICKHOUSE, POSTGRESQL, QUESTIONS, REDIS, Case
+from tools.testing.outages.cases import CASES, QUESTIONS, Case
 from tools.testing.outages.on_host import figures, hostile, watch
 
 HOSTS = ("app1", "app2", "app3")
@@ -40,7 +40,7 @@ def outage(case: Case) -> dict[str, Any]:
         "before": dict.fromkeys(HOSTS, FIGURES),
         "during": {host: {**FIGURES, **({case.breaker: 2.0} if case.breaker else {})} for host in HOSTS},
         "after": {host: {**FIGURES, **spooled} for host in HOSTS},
-        "again": {"read": 200, "write": 201, "stats": 200},
+        "again": dict(case.again),
     }
 
 
@@ -63,13 +63,11 @@ def results() -> Results:
     killed = {"host": "app2", "before": ["7"], "after": ["9"]}
     return {
         "rate": 200.0,
-        "stores": part(*REDIS, *POSTGRESQL),
-        "clicks": {
-            **part(CLICKHOUSE),
+        "stores": {
+            **part(*CASES),
             "hostile": {
-                "seconds": 8.0,
                 "slow": {"opened": 10, "left": 0, "ended": {"408": 9, "closed": 1}},
-                "silent": {"opened": 10, "left": 10},
+                "silent": {"opened": 10, "left": 0},
                 "oversize": {"a field": {"400": 3}},
             },
             "scan": {
@@ -114,8 +112,8 @@ def postgresql(found: Results) -> Results:
         (lambda found: postgresql(found)["after"]["app1"].update(dropped=2.0), "app1: 2 clicks were dropped"),
         (lambda found: postgresql(found)["after"]["app1"].update(postgresql=2.0), "postgresql is not asked again"),
         (lambda found: postgresql(found)["after"]["app1"].update(spooled=5.0), "5 clicks went to the disk"),
-        (lambda found: found["clicks"]["report"].update(failed=1), "clicks: 1 visitors failed"),
-        (lambda found: found["clicks"]["links"]["abc"].update(stored=999, told=999), "1000 visitors were sent on"),
+        (lambda found: found["stores"]["report"].update(failed=1), "stores: 1 visitors failed"),
+        (lambda found: found["stores"]["links"]["abc"].update(stored=999, told=999), "1000 visitors were sent on"),
         (lambda found: found["stores"]["links"]["abc"].update(stored=1001, told=1001), "1001 clicks counted"),
         (lambda found: found["stores"]["links"]["abc"].update(told=999), "the API tells of 999"),
         (lambda found: found["stores"]["links"]["abc"].update(answered=0), "nobody followed it"),
@@ -123,20 +121,20 @@ def postgresql(found: Results) -> Results:
         (lambda found: found["processes"]["links"]["abc"].update(stored=900, told=900), "100 clicks were lost"),
         (lambda found: found["processes"]["links"]["abc"].update(stored=1001, told=1001), "-1 clicks were lost"),
         (lambda found: found["processes"]["redirect"].update(after=["7"]), "were killed"),
-        (lambda found: found["clicks"]["hostile"]["slow"].update(left=3), "3 of 10 requests that never end"),
-        (lambda found: found["clicks"]["hostile"].update(seconds=60.0), "10 connections that say nothing"),
-        (lambda found: found["clicks"]["hostile"]["slow"].update(ended={"302": 1}), "never end were answered"),
-        (lambda found: found["clicks"]["hostile"]["oversize"].update({"a field": {"302": 1}}), "a field was answered"),
-        (lambda found: found["clicks"]["scan"].update(statuses={"404": 999, "503": 1}), "unknown codes were answered"),
-        (lambda found: found["clicks"]["scan"].update(statuses={"404": 10}), "of 1000 only"),
-        (lambda found: found["clicks"]["scan"].update(statuses={"404": 10, "429": 990}), "of 1000 only"),
-        (lambda found: found["clicks"]["hostile"]["slow"].update(ended={"closed": 10}), "was told so"),
-        (lambda found: found["clicks"]["scan"]["after"].update(app3=99.0 * judge.MIB), "app3 grew by 39.0 MiB"),
-        (lambda found: found["clicks"]["scan"]["before"].update(app3=0.0), "app3 does not say how much memory"),
-        (lambda found: found["clicks"]["changes"]["changed"].update(status=503), "changed: the API answered 503"),
-        (lambda found: found["clicks"]["changes"]["deleted"]["hosts"]["app2"][0].update(last=11.2), "1.20 s after"),
-        (lambda found: found["clicks"]["changes"]["deleted"]["hosts"]["app2"].pop(), "was not asked any more"),
-        (lambda found: found["clicks"]["changes"]["disabled"]["hosts"]["app2"].pop(0), "never served what was before"),
+        (lambda found: found["stores"]["hostile"]["slow"].update(left=3), "3 of 10 requests that never end"),
+        (lambda found: found["stores"]["hostile"]["silent"].update(left=10), "10 connections that say nothing"),
+        (lambda found: found["stores"]["hostile"]["slow"].update(ended={"302": 1}), "never end were answered"),
+        (lambda found: found["stores"]["hostile"]["oversize"].update({"a field": {"302": 1}}), "a field was answered"),
+        (lambda found: found["stores"]["scan"].update(statuses={"404": 999, "503": 1}), "unknown codes were answered"),
+        (lambda found: found["stores"]["scan"].update(statuses={"404": 10}), "of 1000 only"),
+        (lambda found: found["stores"]["scan"].update(statuses={"404": 10, "429": 990}), "of 1000 only"),
+        (lambda found: found["stores"]["hostile"]["slow"].update(ended={"closed": 10}), "was told so"),
+        (lambda found: found["stores"]["scan"]["after"].update(app3=99.0 * judge.MIB), "app3 grew by 39.0 MiB"),
+        (lambda found: found["stores"]["scan"]["before"].update(app3=0.0), "app3 does not say how much memory"),
+        (lambda found: found["stores"]["changes"]["changed"].update(status=503), "changed: the API answered 503"),
+        (lambda found: found["stores"]["changes"]["deleted"]["hosts"]["app2"][0].update(last=11.2), "1.20 s after"),
+        (lambda found: found["stores"]["changes"]["deleted"]["hosts"]["app2"].pop(), "was not asked any more"),
+        (lambda found: found["stores"]["changes"]["disabled"]["hosts"]["app2"].pop(0), "never served what was before"),
         (lambda found: found["settled"].update(left=2), "2 entries of clicks wait"),
         (lambda found: found["settled"]["figures"].update(app1={**FIGURES, "waiting": 3.0}), "3 clicks wait in memory"),
     ],

@@ -42,18 +42,18 @@ def test_a_slot_that_was_swapped_without_redis_sends_what_the_old_one_left() -> 
 
 
 def test_hostile_clients_are_sent_away() -> None:
-    assert judge.wrong_with_hostile(results()["clicks"]["hostile"]) == []
+    assert judge.wrong_with_hostile(results()["stores"]["hostile"]) == []
 
 
 def test_a_scan_of_unknown_codes_costs_no_memory() -> None:
-    assert judge.wrong_with_scan(results()["clicks"]["scan"]) == []
+    assert judge.wrong_with_scan(results()["stores"]["scan"]) == []
 
 
 def test_a_second_after_a_change_no_host_serves_what_was() -> None:
-    assert judge.wrong_with_changes(results()["clicks"]["changes"]) == []
+    assert judge.wrong_with_changes(results()["stores"]["changes"]) == []
 
 
-@pytest.mark.parametrize(("part", "service"), [("clicks", "worker"), ("processes", "redirect")])
+@pytest.mark.parametrize(("part", "service"), [("stores", "worker"), ("processes", "redirect")])
 def test_a_process_that_was_killed_is_there_again(part: str, service: str) -> None:
     assert judge.wrong_with_killed(results()[part][service]) == []
 

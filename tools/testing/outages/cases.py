@@ -8,7 +8,8 @@ from types import MappingProxyType
 
 # What is asked while something is away: three of the API, two of visitors whom no process knows the answer for.
 QUESTIONS = ("read", "write", "stats", "unread", "unknown")
-_NORMAL = {"read": 200, "write": 201, "stats": 200, "unread": 302, "unknown": 404}
+# ClickHouse is away all the while.
+_NORMAL = {"read": 200, "write": 201, "stats": 503, "unread": 302, "unknown": 404}
 
 # As docs/stores.md has it.
 _REDIS = """
@@ -35,6 +36,7 @@ class Case:
         answers: Status of each of QUESTIONS meanwhile.
         breaker: The store that redirects stop asking; empty: they go on asking.
         spooled: Whether clicks go to the disk.
+        again: Status of questions of the API once the store is back.
     """
 
     name: str
@@ -46,6 +48,7 @@ class Case:
     answers: Mapping[str, int] = field(default_factory=lambda: MappingProxyType(_NORMAL))
     breaker: str = ""
     spooled: bool = False
+    again: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({"read": 200, "write": 201}))
 
     def lasts(self, *, long: bool) -> float:
         """Return for how many seconds it lasts at least."""
@@ -109,13 +112,26 @@ POSTGRESQL = (
         gone=False,
     ),
 )
+_COUNTED = MappingProxyType({"read": 200, "write": 201, "stats": 200})
 CLICKHOUSE = Case(
     "ClickHouse stopped",
     "clickhouse_hosts",
     "systemctl stop clickhouse-server",
     "systemctl start clickhouse-server",
-    seconds=10.0,
+    # Longer than workers leave each other's batches alone.
+    seconds=120.0,
     long=300.0,
-    answers=MappingProxyType({**_NORMAL, "stats": 503}),
+    # Not because of it: Redis is away meanwhile.
+    spooled=True,
+    again=_COUNTED,
+)
+# In the long form only: those who find out wait a quarter of a minute.
+CLICKHOUSE_HUNG = Case(
+    "ClickHouse hung",
+    "clickhouse_hosts",
+    "systemctl kill --signal=STOP clickhouse-server",
+    "systemctl kill --signal=CONT clickhouse-server",
+    again=_COUNTED,
 )
 CASES = (*REDIS, *POSTGRESQL, CLICKHOUSE)
+LONG_CASES = (CLICKHOUSE_HUNG,)
