@@ -18,7 +18,7 @@ RATE = 200.0
 _PLACE = "/run/linkrift-measured"
 # The canary: it takes the whole way once on every process, and is answered from its cache for a while. Nobody counts
 # its clicks, and asking for it is no guessing of codes, which has a limit.
-_CODE = "ping"
+CANARY = ("ping",)
 _MOST_SECONDS = 3600
 
 # Ends the load, and waits until its report is whole.
@@ -90,7 +90,7 @@ def parse_samples(text: str) -> list[Sample]:
 class Visitors:
     """A load that runs for as long as the `with` block does; `visit` has what it saw."""
 
-    def __init__(self, lab: Lab, rate: float = RATE, connections: int = 8, *, codes: Sequence[str] = (_CODE,)) -> None:
+    def __init__(self, lab: Lab, rate: float = RATE, connections: int = 8, *, codes: Sequence[str] = CANARY) -> None:
         """Prepare it.
 
         Args:

@@ -44,6 +44,7 @@ class Case:
         before: Done before, and `after` in any case.
         after: See there.
         during: Done when the task of this name begins for the first time.
+        clicked: Visitors follow a link whose clicks are counted, unlike the canary's, and each of them has to be.
         alongside: A playbook that runs beside it from then on, and has to succeed.
     """
 
@@ -59,6 +60,7 @@ class Case:
     before: Sequence[Act] = ()
     after: Sequence[Act] = ()
     during: Mapping[str, Act] = field(default_factory=dict)
+    clicked: bool = False
     alongside: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -109,6 +111,7 @@ CASES: Sequence[Case] = (
         # A batch is due after five seconds.
         settings={"stabilisation": 20, "rollout_gate_overdue": 5},
         words=["the worker has had clicks to store for"],
+        clicked=True,
     ),
     Case("a transfer that broke off", bundle="truncated"),
     Case("a bundle that was altered", bundle="altered", words=["SHA256SUMS"]),

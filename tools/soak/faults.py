@@ -6,7 +6,7 @@ import json
 import subprocess
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 from tools.bench.bundles import Bundle, build
 from tools.bench.fleet import Look, look, wrong_with_hosts, wrong_with_visits
@@ -14,12 +14,15 @@ from tools.bench.lab import command
 from tools.bench.moments import Task
 from tools.bench.releases import set_faults
 from tools.bench.runs import Ended
-from tools.bench.visitors import Visitors
+from tools.bench.visitors import CANARY, Visit, Visitors
 from tools.lab import ROOT, LabToolError
 from tools.lab.material import lab_hosts
 from tools.soak.cases import BALANCERS, CASES, SECOND, Act, Case
 from tools.soak.lab import FAST, Platform, bundles, sound
 from tools.soak.rounds import Rounds, Row, say, table
+from tools.testing.outages.hosts import Hosts, reached
+from tools.testing.outages.owner import Owner
+from tools.testing.outages.run import SETTLED_SECONDS, stored, waiting_in_redis
 
 # Version and flags of each kind of bundle, for tools/testing/faulty.
 KINDS = {
@@ -62,12 +65,18 @@ def fault(platform: Platform, case: Case, made: dict[str, Bundle], rate: float) 
     Raises:
         LabToolError: It did not end as it should have.
     """
+    with ExitStack() as stack:
+        clicked = Clicked(stack.enter_context(reached(platform.lab))) if case.clicked else None
+        return _fault(platform, case, made, rate, clicked)
+
+
+def _fault(platform: Platform, case: Case, made: dict[str, Bundle], rate: float, clicked: Clicked | None) -> Row:
     log = f"fault-{case.name.replace(' ', '-').replace(chr(39), '')}"
     before = look(platform.lab)
     bundle = made.get(case.bundle) or platform.other(before)
     began = time.time()
     with (
-        Visitors(platform.lab, rate) as visitors,
+        Visitors(platform.lab, rate, codes=clicked.codes if clicked else CANARY) as visitors,
         wrong_world(platform, case, before),
         Beside(platform, case) as beside,
     ):
@@ -82,6 +91,7 @@ def fault(platform: Platform, case: Case, made: dict[str, Bundle], rate: float) 
         wrong.append(f"the fleet record says {after.recorded('redirect')}")
     if not case.noticed:
         wrong += wrong_with_visits(visit, before, after, restarted=case.restarted)
+    wrong += clicked.wrong_with(visit) if clicked else []
     sound(wrong + bring_back(platform, case, bundle, after, log))
     return {
         "ended": "refused" if case.fails else "live",
@@ -89,6 +99,25 @@ def fault(platform: Platform, case: Case, made: dict[str, Bundle], rate: float) 
         "requests": visit.requests,
         "failed": visit.failed,
     }
+
+
+class Clicked:
+    """A link of somebody's, which visitors follow."""
+
+    def __init__(self, hosts: Hosts) -> None:
+        """Make it."""
+        self._hosts = hosts
+        self.codes = Owner(hosts).links(1)
+
+    def wrong_with(self, visit: Visit) -> list[str]:
+        """Say whether all its clicks are counted, once those are that lie with a worker that is gone."""
+        (redis,), (clickhouse,) = self._hosts.of("redis_hosts"), self._hosts.of("clickhouse_hosts")
+        end = time.monotonic() + SETTLED_SECONDS
+        while waiting_in_redis(self._hosts, redis) and time.monotonic() < end:
+            time.sleep(1.0)  # between two looks, until a deadline
+        (code,) = self.codes
+        followed, counted = visit.report["paths"].get(f"/{code}", 0), stored(self._hosts, clickhouse).get(code, 0)
+        return [] if followed and followed == counted else [f"of {followed} clicks {counted} are counted"]
 
 
 def bring_back(platform: Platform, case: Case, bundle: Bundle, after: Look, log: str) -> list[str]:
