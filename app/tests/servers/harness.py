@@ -29,7 +29,8 @@ from linkrift.worker.settings import read_settings as read_worker_settings
 from tools.testing.process import free_port
 from tools.testing.servers import PostgresqlServer
 
-MIGRATIONS = Path(__file__).parents[2] / "migrations"
+SOURCE = Path(__file__).parents[2] / "src"
+MIGRATIONS = SOURCE.parent / "migrations"
 RELEASE = Release("1.2.3+0123456789ab", "1.2.3")
 DEADLINE_SECONDS = 20.0
 REDIS_PASSWORD = "REDIS_PASSWORD_"
@@ -100,15 +101,14 @@ async def eventually(condition: Callable[[], Awaitable[bool]], what: str, second
 class Program:
     """A service as a program of its own."""
 
-    def __init__(self, name: str, variables: dict[str, str], log: Path) -> None:
+    def __init__(self, name: str, variables: dict[str, str], log: Path, module: str = "") -> None:
         self.port = int(variables[f"LINKRIFT_{name.upper()}_PORT"])
         self.url = f"http://127.0.0.1:{self.port}"
         self.log = log
-        source = str(Path(__file__).parents[2] / "src")
         with log.open("ab") as stream:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", f"from linkrift.{name}.cli import main; main()"],
-                env={"PATH": os.environ["PATH"], "PYTHONPATH": source, **variables},
+                [sys.executable, "-c", f"from {module or f'linkrift.{name}.cli'} import main; main()"],
+                env={"PATH": os.environ["PATH"], "PYTHONPATH": str(SOURCE), **variables},
                 stdout=stream,
                 stderr=stream,
             )
@@ -146,9 +146,9 @@ class Program:
 
 
 @asynccontextmanager
-async def program(name: str, variables: dict[str, str], log: Path) -> AsyncIterator[Program]:
-    """Run a service as a program until the end of the block."""
-    started = Program(name, variables, log)
+async def program(name: str, variables: dict[str, str], log: Path, module: str = "") -> AsyncIterator[Program]:
+    """Run a service as a program until the end of the block; `module` has its command line, if not its own."""
+    started = Program(name, variables, log, module)
     try:
         yield started
     finally:

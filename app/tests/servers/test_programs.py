@@ -23,7 +23,7 @@ from redis.asyncio import Redis
 from ansible_collections.linkrift.platform.plugins.module_utils import _gate as gate
 from ansible_collections.linkrift.platform.plugins.module_utils._gate import Answer, Identity
 from ansible_collections.linkrift.platform.tests.servers.haproxy_bench import Balancer
-from app.tests.servers.harness import MIGRATIONS, Program, eventually, program, variables_of
+from app.tests.servers.harness import MIGRATIONS, SOURCE, Program, eventually, program, variables_of
 from linkrift.clicks import Click, encode
 from tools.testing.certificates import write_server_certificate
 from tools.testing.process import free_port
@@ -68,10 +68,9 @@ def notifications(tmp_path: Path) -> Iterator[Notifications]:
 
 def command(name: str, variables: dict[str, str], *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run a service's command line to its end."""
-    source = str(Path(__file__).parents[2] / "src")
     return subprocess.run(
         [sys.executable, "-c", f"from linkrift.{name}.cli import main; main()", *arguments],
-        env={"PATH": os.environ["PATH"], "PYTHONPATH": source, **variables},
+        env={"PATH": os.environ["PATH"], "PYTHONPATH": str(SOURCE), **variables},
         capture_output=True,
         text=True,
         timeout=30,
@@ -249,55 +248,14 @@ async def test_dependencies_may_be_away_at_the_start(
             assert await started.stop() == 0
 
 
-async def test_a_worker_killed_between_insert_and_acknowledgement_counts_once(
-    environment: dict[str, str],
-    postgresql: PostgresqlServer,
-    clickhouse: ClickHouseServer,
-    redis: Redis,
-    tmp_path: Path,
+def test_the_schema_is_ensured_and_once_is_enough(
+    environment: dict[str, str], postgresql: PostgresqlServer, clickhouse: ClickHouseServer
 ) -> None:
-    code = f"once-{uuid.uuid4().hex}"
     variables = variables_of("worker", environment, postgresql, LINKRIFT_MIGRATIONS_DIR=str(MIGRATIONS))
-    assert command("worker", variables, "ensure-schema").stdout in ("changed\n", "unchanged\n")
+    variables["LINKRIFT_CLICKHOUSE_DATABASE"] = database = f"ensured_{uuid.uuid4().hex}"
+    assert command("worker", variables, "ensure-schema").stdout == "changed\n"
     assert command("worker", variables, "ensure-schema").stdout == "unchanged\n"
-    clicks = [Click(str(uuid.uuid4()), code, 1_790_000_000_000 + number) for number in range(250)]
-    # An insert goes through; then the acknowledgement finds a Redis user that may not acknowledge, and the worker dies.
-    await redis.acl_setuser(
-        "taker",
-        enabled=True,
-        passwords=["+taken"],
-        keys=["*"],
-        channels=["*"],
-        categories=["+@all"],
-        commands=["-xack", "-xdel"],
-    )
-    taker = variables | {
-        "LINKRIFT_REDIS_URL": environment["LINKRIFT_REDIS_URL"].replace("redis://", "redis://taker:taken@"),
-        "LINKRIFT_REDIS_PASSWORD": "",
-    }
-    for start in range(0, len(clicks), 50):
-        await redis.xadd("linkrift:clicks", {"events": encode(clicks[start : start + 50])})
-
-    def rows() -> tuple[object, ...]:
-        return clickhouse.execute(f"SELECT count(), uniqExact(event_id) FROM clicks WHERE code = '{code}'")[0]
-
-    async def inserted() -> bool:
-        return (await asyncio.to_thread(rows))[1] == 250
-
-    async with program("worker", taker, tmp_path / "killed") as killed:
-        await eventually(inserted, "the events are in ClickHouse")
-        killed.kill()
-    pending = await redis.xpending("linkrift:clicks", "linkrift-worker")
-    assert pending["pending"] == 5
-
-    async with program("worker", variables, tmp_path / "second") as second:
-
-        async def acknowledged() -> bool:
-            return await redis.xlen("linkrift:clicks") == 0
-
-        await eventually(acknowledged, "the entries are taken up and acknowledged")
-        assert await second.stop() == 0
-    assert (await asyncio.to_thread(rows))[1] == 250
+    clickhouse.execute(f"DROP DATABASE {database}")
 
 
 async def test_worker_is_paused_without_admission(
