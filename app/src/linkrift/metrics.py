@@ -92,7 +92,7 @@ CLICKS_CAPTURED = Counter("linkrift_clicks_captured", "Clicks taken for counting
 CLICKS_DROPPED = Counter("linkrift_clicks_dropped", "Clicks lost because nothing had room for them any more.")
 CLICKS_SPOOLED = Counter("linkrift_clicks_spooled", "Clicks written to disk because Redis did not take them.")
 CLICK_SPOOL_BYTES = Gauge(
-    "linkrift_click_spool_bytes", "Bytes of clicks on disk that Redis did not take yet.", multiprocess_mode="max"
+    "linkrift_click_spool_bytes", "Bytes of clicks on disk that Redis did not take yet.", multiprocess_mode="livemax"
 )
 CLICK_SPOOL_FAILING = Gauge(
     "linkrift_click_spool_failing",
@@ -100,9 +100,9 @@ CLICK_SPOOL_FAILING = Gauge(
     multiprocess_mode="livemax",
 )
 CLICK_BUFFER = Gauge("linkrift_click_buffer", "Clicks waiting to be sent to Redis.", multiprocess_mode="livesum")
-QUEUE_LENGTH = Gauge("job_queue_length", "Entries in a queue.", ["queue"], multiprocess_mode="max")
+QUEUE_LENGTH = Gauge("job_queue_length", "Entries in a queue.", ["queue"], multiprocess_mode="livemax")
 CLICK_LAG = Gauge(
-    "linkrift_click_lag_seconds", "Age of the oldest click that is not in ClickHouse yet.", multiprocess_mode="max"
+    "linkrift_click_lag_seconds", "Age of the oldest click that is not in ClickHouse yet.", multiprocess_mode="livemax"
 )
 CLICKS_STORED = Counter("linkrift_clicks_stored", "Clicks inserted into ClickHouse and acknowledged.")
 CLICKS_REJECTED = Counter("linkrift_clicks_rejected", "Click events set aside because they cannot be read.")

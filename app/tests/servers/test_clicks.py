@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import signal
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -322,3 +324,63 @@ async def test_the_schema_bears_being_applied_again(environment: dict[str, str],
     schema.apply(settings, files)
     clickhouse.execute("DROP TABLE schema_migrations")
     assert schema.apply(settings, files) == [file.number for file in files]
+
+
+async def test_the_lag_grows_while_clicks_wait_and_is_gone_when_they_are_stored(
+    environment: dict[str, str],
+    postgresql: PostgresqlServer,
+    clickhouse: ClickHouseServer,
+    redis: Redis,
+    tmp_path: Path,
+) -> None:
+    code = f"lag-{uuid.uuid4().hex}"
+    schema.apply(read_clickhouse(Environment(environment)), schema.schema_files(MIGRATIONS / "clickhouse"))
+    admission = tmp_path / "admitted"
+    # Two processes: each tells the whole queue, which is not to be added up.
+    variables = variables_of(
+        "worker", environment, postgresql, LINKRIFT_ADMISSION_FILE=str(admission), LINKRIFT_PROCESSES="2"
+    )
+    async with program("worker", variables, tmp_path / "log") as worker, aiohttp.ClientSession() as session:
+
+        async def shown() -> tuple[float, float]:
+            lag = await metric(session, worker.url, "linkrift_click_lag_seconds")
+            return lag, await metric(session, worker.url, 'job_queue_length{queue="clicks"}')
+
+        async def until_it_grows(length: int) -> None:
+            """Wait until the oldest click is older than it was, and about as old as it is: a look takes a second."""
+            seen, _ = await shown()
+
+            async def grown() -> bool:
+                lag, entries = await shown()
+                return lag > seen and entries == length and abs(lag - (time.time() - added)) < 3.0
+
+            await eventually(grown, f"it was {seen}, and grows")
+
+        await worker.until_health(404)
+        assert await shown() == (0.0, 0.0)
+        # The oldest of them an hour ago: no test has to wait until a lag is long.
+        added = int(time.time()) - 3600
+        for moment in (added, added + 60, added + 120):
+            await redis.xadd("linkrift:clicks", {"events": encode([click_at(code, moment)])}, id=f"{moment * 1000}-1")
+        # Seen, and growing: while it is not admitted, and once it is, while ClickHouse is away.
+        await until_it_grows(3)
+        await until_it_grows(3)
+        clickhouse.process.stop()
+        try:
+            admission.touch()
+            await worker.until_health(200)
+            await until_it_grows(3)
+            # What a process told that is no more is not told for ever.
+            for pid in worker.children():
+                os.kill(pid, signal.SIGKILL)
+            await worker.until_health(200)
+            await until_it_grows(3)
+        finally:
+            clickhouse.process.start()
+
+        async def gone() -> bool:
+            return await shown() == (0.0, 0.0)
+
+        await eventually(gone, f"nothing waits: {worker.log.read_text()}")
+        assert clickhouse.execute(f"SELECT uniqExact(event_id) FROM clicks WHERE code = '{code}'") == [(3,)]
+        worker.kill()
