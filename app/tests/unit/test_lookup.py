@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta, timezone
 from typing import Any
 from unittest.mock import AsyncMock
@@ -506,6 +506,25 @@ async def test_a_new_process_begins_with_them(monkeypatch: pytest.MonkeyPatch) -
     assert await warm_up.warm_up(redis, cache, lookup, 4) == 2
     assert list(cache.links) == ["ddd", "aaa"]
     assert cache.links["aaa"].location == b"https://aaa"
+
+
+async def test_however_many_there_are_each_is_put_in_its_place_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(warm_up, "CHUNK", 3)
+    codes = [f"code{number}" for number in range(10)]
+    database = FakeDatabase()
+    database.many = [{"short_code": code, **row(f"https://{code}")} for code in codes]
+    lookup, cache, redis = make_lookup(database)
+    redis.get = listed(*codes)
+    placed: list[str] = []
+    put_in_place = cache.defer
+
+    def defer(some: Sequence[str]) -> None:
+        placed.extend(some)
+        put_in_place(some)
+
+    monkeypatch.setattr(cache, "defer", defer)
+    assert await warm_up.warm_up(redis, cache, lookup, 10) == 10
+    assert placed == cache.recent(10) == codes
 
 
 async def test_without_postgresql_it_begins_with_what_redis_has() -> None:

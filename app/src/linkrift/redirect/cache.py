@@ -159,11 +159,11 @@ class MemoryCache:
         """Return the codes of the most recently used links, the latest first."""
         return list(islice(reversed(self.links), count))
 
-    def prefer(self, codes: Sequence[str]) -> None:
-        """Let links be the most recently used ones, the first one most of all."""
-        for code in reversed(codes):
+    def defer(self, codes: Sequence[str]) -> None:
+        """Let links be the least recently used ones, the last one least of all."""
+        for code in codes:
             if code in self.links:
-                self.links.move_to_end(code)
+                self.links.move_to_end(code, last=False)
 
     def sizes(self) -> tuple[int, int]:
         """Return how many links, and how many unknown codes, are kept."""

@@ -64,7 +64,8 @@ async def warm_up(redis: Redis, cache: MemoryCache, lookup: Lookup, count: int) 
         codes = (await _listed(redis))[:count]
         for chunk in _chunks(codes):
             loaded += await lookup.load(chunk)
-            cache.prefer(codes)
+            # They were used before those that are there already.
+            cache.defer(chunk)
 
     try:
         await asyncio.wait_for(load(), DEADLINE_SECONDS)
