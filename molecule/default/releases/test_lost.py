@@ -54,6 +54,17 @@ def test_a_deploy_to_a_host_that_is_missing_changes_nothing_and_says_how_to_go_o
     assert f"-e without={LOST}" in text
 
 
+def test_what_was_warm_is_ended_by_its_host_without_anybody_s_help() -> None:
+    looks = result()["seen"]["looks"]
+    for host in OTHERS:
+        warm, after = (looks[look]["hosts"][host]["redirect"] for look in ("warm", "after"))
+        (old,) = {"blue", "green"} - {after["live"]}
+        assert (warm["running"], warm["cooling"]) == (["blue", "green"], [old]), host
+        assert (after["running"], after["cooling"]) == ([after["live"]], []), host
+        last = after["ledger"][-1]
+        assert (last["action"], last["slot"], last["by"]) == ("stopped", old, "warm timer"), host
+
+
 def test_left_out_the_others_go_on_without_it() -> None:
     found = result()
     release = found["seen"]["releases"]["faulty"]["id"]

@@ -254,6 +254,7 @@ def test_of_two_at_once_the_second_is_refused_and_told_who_is_first() -> None:
 REASONS = {
     ("bad", "candidates"): ["exit", "never ready, on purpose", "500"],
     ("bad", "complains"): ["lines of level error or worse"],
+    ("bad", "refused"): ["the operator's own look at worker says no"],
     ("bad", "altered"): ["SHA256SUMS"],
     ("late", "late"): ["visitors notice", "app2-", "hrsp_5xx"],
 }
@@ -267,7 +268,8 @@ def test_a_bad_release_is_refused_with_its_reason(phase: str, run: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("phase", "look"), [("bad", "candidates"), ("bad", "complains"), ("bad", "after"), ("late", "late")]
+    ("phase", "look"),
+    [("bad", "candidates"), ("bad", "complains"), ("bad", "refused"), ("bad", "after"), ("late", "late")],
 )
 def test_after_a_bad_release_every_host_serves_what_it_served(phase: str, look: str) -> None:
     before, after = seen(phase)["looks"]["before"], seen(phase)["looks"][look]
@@ -281,15 +283,80 @@ def test_after_a_bad_release_every_host_serves_what_it_served(phase: str, look: 
 
 
 def test_a_damaged_bundle_touches_no_slot() -> None:
-    before, after = seen("bad")["looks"]["complains"], seen("bad")["looks"]["after"]
+    before, after = seen("bad")["looks"]["refused"], seen("bad")["looks"]["after"]
     assert after["hosts"] == before["hosts"]
 
 
-def test_what_was_live_for_a_moment_is_noted_as_undone() -> None:
-    bad = seen("late")["releases"]["faulty"]["id"]
-    for host in ("app1", "app2"):
-        last = seen("late")["looks"]["late"]["hosts"][host]["redirect"]["ledger"]
-        assert [entry for entry in last if entry["release"] == bad and entry["action"] == "undone"], host
+def what_became_of(phase: str, look: str, host: str, service: str) -> list[str]:
+    """Return what was done with the bad release in the run that was looked at afterwards, in order."""
+    ledger = seen(phase)["looks"][look]["hosts"][host][service]["ledger"]
+    bad = seen(phase)["releases"]["faulty"]["id"]
+    run = ledger[-1]["by"]
+    return [entry["action"] for entry in ledger if entry["release"] == bad and entry["by"] == run]
+
+
+@pytest.mark.parametrize(
+    ("phase", "look", "service", "hosts"),
+    [
+        ("late", "late", "redirect", ("app1", "app2")),
+        # By then the API and the worker had it on every host, and redirect on the first.
+        ("bad", "complains", "api", APP_HOSTS),
+        ("bad", "complains", "worker", APP_HOSTS),
+        ("bad", "complains", "redirect", ("app1",)),
+        ("bad", "refused", "worker", APP_HOSTS),
+    ],
+)
+def test_what_was_live_for_a_moment_is_noted_as_undone(
+    phase: str, look: str, service: str, hosts: tuple[str, ...]
+) -> None:
+    for host in hosts:
+        done = what_became_of(phase, look, host, service)
+        assert "live" in done, (host, done)
+        assert "undone" in done[done.index("live") :], (host, done)
+
+
+def test_where_it_never_went_live_nothing_was_undone() -> None:
+    assert "live" not in what_became_of("bad", "complains", "app3", "redirect")
+
+
+def test_the_operators_tasks_after_a_failure_run() -> None:
+    words = said("bad", "refused")
+    assert re.findall(r"hook: ([a-z ]+), deploy", words) == ["the whole run"]
+    assert words.index("says no") < words.index("hook: the whole run")
+
+
+# --- Who wants to know ------------------------------------------------------------------------------------------------
+
+
+def told(phase: str, release: str) -> list[str]:
+    """Return what somebody was told of a release until the end of a phase."""
+    found = seen(phase)["told"]
+    assert {entry["type"] for entry in found} == {"application/json"}
+    texts = [str(entry["message"]["text"]) for entry in found]
+    return [text for text in texts if seen(phase)["releases"][release]["id"] in text]
+
+
+def test_who_wants_to_know_is_told_of_a_good_release() -> None:
+    begun, done = told("good", "good")
+    assert "deploy has begun: " in begun
+    assert re.search(r"deploy is done after \d+ s: ", done)
+    last = seen("good")["told"][-1]["message"]["attachments"][0]
+    assert {"title": "Run", "value": seen("good")["report"]["id"], "short": True} in last["fields"]
+
+
+def test_who_wants_to_know_is_told_why_a_bad_one_was_undone() -> None:
+    begun, undone = told("bad", "faulty")
+    assert "deploy has begun: " in begun
+    assert "and every host is as it was: " in undone
+    assert "never ready, on purpose" in undone
+
+
+def test_somebody_who_does_not_answer_keeps_no_release() -> None:
+    first = seen("back")["first"]
+    assert first["rc"] == 0
+    words = " ".join(first["said"].split())
+    for event in ("start", "success"):
+        assert words.count(f"127.0.0.1 was not told of this {event}: ") == 2, event
 
 
 # --- Killed -----------------------------------------------------------------------------------------------------------
