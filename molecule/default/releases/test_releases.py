@@ -170,6 +170,15 @@ def test_the_report_has_what_was_done_and_what_visitors_got() -> None:
         assert (found["failed"], found["retried"]) == (0, 0)
 
 
+def test_a_deploy_ends_with_what_visitors_got() -> None:
+    words = re.search(
+        r"deploy \S+: success in [\d.]+ s\. (\d+) requests meanwhile, (.*?)\. Report: ", said("good", "deploy")
+    )
+    assert words, said("good", "deploy")[-3000:]
+    assert int(words[1]) == seen("good")["report"]["visitors"]["during"]["requests"]
+    assert words[2] == "0 failed, 0 retried"
+
+
 def test_the_operators_own_tasks_run_in_their_places() -> None:
     stages = ("api and worker", "redirect")
     places = ["the whole run", *(stage for stage in stages for _before_and_after in range(2)), "the whole run"]
@@ -254,7 +263,7 @@ def test_of_two_at_once_the_second_is_refused_and_told_who_is_first() -> None:
 REASONS = {
     ("bad", "candidates"): ["exit", "never ready, on purpose", "500"],
     ("bad", "complains"): ["lines of level error or worse"],
-    ("bad", "refused"): ["the operator's own look at worker says no"],
+    ("bad", "refused"): ["the operator's own look at api and worker says no"],
     ("bad", "altered"): ["SHA256SUMS"],
     ("late", "late"): ["visitors notice", "app2-", "hrsp_5xx"],
 }
@@ -345,18 +354,20 @@ def test_who_wants_to_know_is_told_of_a_good_release() -> None:
 
 
 def test_who_wants_to_know_is_told_why_a_bad_one_was_undone() -> None:
-    begun, undone = told("bad", "faulty")
-    assert "deploy has begun: " in begun
-    assert "and every host is as it was: " in undone
-    assert "never ready, on purpose" in undone
+    texts = told("bad", "faulty")
+    assert len(texts) == 4
+    for begun, undone, reason in zip(texts[::2], texts[1::2], ("status 3", "of level error"), strict=True):
+        assert "deploy has begun: " in begun
+        assert "and every host is as it was: " in undone
+        assert reason in undone
 
 
 def test_somebody_who_does_not_answer_keeps_no_release() -> None:
     first = seen("back")["first"]
     assert first["rc"] == 0
-    words = " ".join(first["said"].split())
+    warned = " ".join(first["warned"].split())
     for event in ("start", "success"):
-        assert words.count(f"127.0.0.1 was not told of this {event}: ") == 2, event
+        assert warned.count(f"127.0.0.1 was not told of this {event}: ") == 2, event
 
 
 # --- Killed -----------------------------------------------------------------------------------------------------------

@@ -115,3 +115,13 @@ def test_the_tags_of_a_role(role: str) -> None:
         used |= {tags} if isinstance(tags, str) else set(tags)
     assert role in used
     assert [tag for tag in used if tag != role and not tag.startswith(f"{role}_")] == []
+
+
+@pytest.mark.parametrize("role", NAMES)
+def test_no_variable_of_a_task_has_the_name_of_a_result(role: str) -> None:
+    """Ansible would take the result, which is stronger, and say nothing."""
+    tasks = [task for _file, task in all_tasks(role)]
+    results = {str(task["register"]) for task in tasks if "register" in task}
+    for task in tasks:
+        results |= (task.get("ansible.builtin.set_fact") or {}).keys()
+    assert results.isdisjoint({name for task in tasks for name in task.get("vars", {})})
