@@ -227,7 +227,7 @@ def test_all_hosts_at_one_moment() -> None:
 
 
 def test_balancers_that_were_reloaded_and_upgraded_in_the_middle_send_visitors_to_the_same_slots() -> None:
-    assert seen("back")["other_restarted"], "its package did not restart it"
+    assert seen("back")["other_reloaded"], "its package did not reload it"
     first, other = seen("back")["balancers"]
     assert first == other
     # Which is what their files say: they do it, too.
