@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import subprocess
@@ -50,6 +51,31 @@ def test_a_running_platform_passes() -> None:
     assert status == 0, said
     assert "changed=0" in said
     assert not re.search(r"changed=[1-9]", said)
+
+
+@pytest.mark.parametrize("named", ["path", "id"])
+def test_the_release_that_comes_next_is_looked_at(named: str) -> None:
+    release = json.loads((Path(INVENTORY).parent / "release.json").read_text(encoding="utf-8"))
+    status, said = preflight("-e", f"release={release[named]}", "-e", "preflight_require_tests=true")
+    assert status == 0, said
+    assert not re.search(r"changed=[1-9]", said)
+
+
+@pytest.mark.parametrize(
+    ("release", "words"),
+    [
+        (
+            "9.9.9+000000000000",
+            "one1: error: .*/9.9.9\\+000000000000/SHA256SUMS: the bundle store answers 404 Not Found: publish",
+        ),
+        ("/nowhere/linkrift-9.9.9.tar.gz", "release: error: .* there is no bundle at /nowhere/linkrift-9.9.9.tar.gz"),
+    ],
+    ids=["nobody published it", "no such file"],
+)
+def test_a_release_that_is_not_there_is_said(release: str, words: str) -> None:
+    status, said = preflight("-e", f"release={release}")
+    assert status != 0
+    assert re.search(words, said), said
 
 
 def test_all_that_is_wrong_is_said_at_once(spoiled: None) -> None:
