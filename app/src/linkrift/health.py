@@ -16,6 +16,10 @@ CHECK_SECONDS = 2.0
 Check = Callable[[], Awaitable[None]]
 
 
+class CanWaitError(Exception):
+    """A check found something that goes by itself, and that this service does its work without meanwhile."""
+
+
 class State(Enum):
     """Where a process is in its life."""
 
@@ -47,7 +51,7 @@ class Health:
             version: the release id.
             slot: `blue`, `green` or empty.
             admission: tells whether the slot may take traffic.
-            checks: for each dependency a call that raises when it cannot be used.
+            checks: for each dependency a call that raises when it cannot be used, CanWaitError when that can wait.
             extra: fields that only this service has.
         """
         self.state = State.STARTING
@@ -98,16 +102,19 @@ class Health:
 async def _run(check: Check) -> dict[str, Any]:
     """Run one check with a deadline; whatever it raises is its result."""
     started = time.perf_counter()
-    error = None
+    status, error = "unhealthy", None
     try:
         await asyncio.wait_for(check(), CHECK_SECONDS)
+        status = "healthy"
+    except CanWaitError:
+        status = "away"
     except asyncio.TimeoutError:
         error = f"no answer within {CHECK_SECONDS:g} s"
     except Exception as problem:
         # The class alone where there is no text. Drivers name hosts and roles here, never passwords.
         error = f"{type(problem).__name__}: {problem}".rstrip(": ")
     return {
-        "status": "unhealthy" if error else "healthy",
+        "status": status,
         "latency_ms": round((time.perf_counter() - started) * 1000, 3),
         "error": error,
     }

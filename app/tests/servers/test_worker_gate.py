@@ -12,6 +12,7 @@ import pytest
 from redis.asyncio import Redis
 
 from app.tests.servers.harness import MIGRATIONS, eventually, running, variables_of
+from linkrift import breaker
 from linkrift.clicks import Click, encode
 from linkrift.environment import Environment
 from linkrift.redis_client import CLICK_STREAM, WORKER_GROUP
@@ -105,6 +106,25 @@ async def test_what_postgresql_would_not_let_it_do(
             postgresql.execute(f"GRANT {right} TO linkrift_worker")
         assert (status, list(errors)) == (503, ["postgresql"])
         assert "permission denied" in errors["postgresql"]
+
+
+async def test_without_postgresql_it_is_ready_unless_that_is_the_settings_fault(
+    variables: Variables, postgresql: PostgresqlServer, tmp_path: Any
+) -> None:
+    postgresql.process.stop()
+    try:
+        async with candidate(variables, tmp_path) as (session, url):
+            for _ in range(breaker.FAILURES + 2):
+                async with session.get(f"{url}/health/ready") as response:
+                    assert response.status == 200
+                    assert (await response.json())["checks"]["postgresql"]["status"] == "away"
+    finally:
+        postgresql.process.start()
+    async with candidate({**variables, "LINKRIFT_DB_PASSWORD": "wrong"}, tmp_path) as (session, url):
+        # More often than it takes until PostgreSQL is not asked any more.
+        for _ in range(breaker.FAILURES + 2):
+            status, errors = await ready(session, url)
+            assert (status, list(errors)) == (503, ["postgresql"])
 
 
 async def test_a_worker_that_cannot_store_says_for_how_long(

@@ -10,15 +10,17 @@ import time
 from collections.abc import Iterable
 
 from aiohttp import web
+from asyncpg import InvalidAuthorizationSpecificationError
 
 from linkrift import metrics, tasks
 from linkrift.admission import Admission
+from linkrift.breaker import BreakerOpenError
 from linkrift.clickhouse import ClickHouse
 from linkrift.clicks import Click
-from linkrift.health import Check, Health, State
+from linkrift.health import CanWaitError, Check, Health, State
 from linkrift.lifecycle import Activity, Process
 from linkrift.operations import OPERATIONS_PATHS, Operations
-from linkrift.postgres import Database
+from linkrift.postgres import Database, DatabaseAwayError
 from linkrift.redis_client import REDIS_ERRORS, connect
 from linkrift.release import Release
 from linkrift.worker.consumer import POLL_SECONDS, Consumer
@@ -31,6 +33,32 @@ LOG = logging.getLogger(__name__)
 
 INSERT_SECONDS = 30.0
 METRICS_SECONDS = 1.0
+
+
+class CountsCheck:
+    """Whether counts could be stored in PostgreSQL; that it is away can wait, since clicks are stored without it."""
+
+    def __init__(self, counts: ClickCounts) -> None:
+        """Prepare."""
+        self._counts = counts
+        self._can_wait = True
+
+    async def __call__(self) -> None:
+        """Try it out.
+
+        Raises:
+            CanWaitError: PostgreSQL is away.
+            DatabaseAwayError, PostgresError: the settings or the rights are wrong.
+        """
+        try:
+            await self._counts.try_out()
+        except DatabaseAwayError as error:
+            # While it is not asked, what it said last counts.
+            if not isinstance(error.__cause__, BreakerOpenError):
+                self._can_wait = not isinstance(error.__cause__, InvalidAuthorizationSpecificationError)
+            if self._can_wait:
+                raise CanWaitError(str(error)) from error
+            raise
 
 
 class WorkerService:
@@ -67,7 +95,7 @@ class WorkerService:
         )
         checks: dict[str, Check] = {"redis": self._check_redis, "clickhouse": self._check_clickhouse}
         if self._counts is not None:
-            checks["postgresql"] = self._counts.try_out
+            checks["postgresql"] = CountsCheck(self._counts)
         self._tasks: list[asyncio.Task[None]] = []
         self._consuming: asyncio.Task[None] | None = None
         self._counting: asyncio.Task[None] | None = None
