@@ -127,6 +127,29 @@ async def test_without_postgresql_it_is_ready_unless_that_is_the_settings_fault(
             assert (status, list(errors)) == (503, ["postgresql"])
 
 
+async def test_a_redis_that_is_full_of_clicks_is_emptied(
+    variables: Variables, clickhouse: ClickHouseServer, redis: Redis, tmp_path: Any
+) -> None:
+    """It takes nothing new; a worker that starts then is ready all the same, and takes what fills it."""
+    table = f"{variables['LINKRIFT_CLICKHOUSE_DATABASE']}.clicks"
+    async with candidate(variables, tmp_path) as (session, url):
+        assert await ready(session, url) == (200, {})  # the group is there
+    await redis.xadd(CLICK_STREAM, {"events": encode([Click(str(uuid.uuid4()), "abc", 1)])})
+    await redis.config_set("maxmemory-policy", "noeviction")
+    await redis.config_set("maxmemory", "1")
+    try:
+        async with running("worker", variables) as worker, aiohttp.ClientSession() as session:
+            assert await ready(session, worker.url) == (200, {})
+
+            async def empty() -> bool:
+                return await redis.xlen(CLICK_STREAM) == 0
+
+            await eventually(empty, "the click is taken")
+    finally:
+        await redis.config_set("maxmemory", "0")
+    assert clickhouse.execute(f"SELECT count() FROM {table}") == [(1,)]
+
+
 async def test_a_worker_that_cannot_store_says_for_how_long(
     variables: Variables, clickhouse: ClickHouseServer, redis: Redis
 ) -> None:

@@ -49,6 +49,14 @@ class ClickQueue:
 
     async def open(self) -> None:
         """Make the consumer group, if it is not there; it begins with the oldest entry."""
+        # Looked for first: a Redis that is full lets nobody make anything, though what fills it may be what waits here.
+        try:
+            await self._redis.xpending(CLICK_STREAM, WORKER_GROUP)
+        except ResponseError as error:
+            if "NOGROUP" not in str(error):
+                raise
+        else:
+            return
         try:
             await self._redis.xgroup_create(CLICK_STREAM, WORKER_GROUP, id="0", mkstream=True)
         except ResponseError as error:
@@ -92,12 +100,16 @@ class ClickQueue:
         return [name for name in names if name != self._consumer]
 
     async def acknowledge(self, entries: Sequence[StreamEntry]) -> None:
-        """Take entries out of the stream for good."""
+        """Take entries out of the stream for good.
+
+        In no transaction: a Redis that is full begins none, and this is what makes room. So the entries go first, which
+        are stored; one of them that is acknowledged by nobody, since this broke off, is found again and is empty.
+        """
         ids = [entry.id for entry in entries]
-        async with self._redis.pipeline(transaction=True) as pipeline:
-            pipeline.xack(CLICK_STREAM, WORKER_GROUP, *ids)
+        async with self._redis.pipeline(transaction=False) as pipeline:
             # This is the only group: what it has acknowledged nobody needs.
             pipeline.xdel(CLICK_STREAM, *ids)
+            pipeline.xack(CLICK_STREAM, WORKER_GROUP, *ids)
             await pipeline.execute()
 
     async def set_aside(self, entries: Sequence[StreamEntry]) -> int:
@@ -117,10 +129,10 @@ class ClickQueue:
         Nothing is taken: the entries that are asked for are this consumer's own, of which none is as late.
         """
         await self.open()
-        async with self._redis.pipeline(transaction=True) as pipeline:
+        async with self._redis.pipeline(transaction=False) as pipeline:
             pipeline.xreadgroup(WORKER_GROUP, self._consumer, {CLICK_STREAM: _LATE_ID}, count=1)
-            pipeline.xack(CLICK_STREAM, WORKER_GROUP, _NO_ID)
             pipeline.xdel(CLICK_STREAM, _NO_ID)
+            pipeline.xack(CLICK_STREAM, WORKER_GROUP, _NO_ID)
             await pipeline.execute()
 
     async def length(self) -> int:
