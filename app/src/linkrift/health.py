@@ -102,12 +102,12 @@ class Health:
 async def _run(check: Check) -> dict[str, Any]:
     """Run one check with a deadline; whatever it raises is its result."""
     started = time.perf_counter()
-    status, error = "unhealthy", None
+    status, error, note = "unhealthy", None, {}
     try:
         await asyncio.wait_for(check(), CHECK_SECONDS)
         status = "healthy"
-    except CanWaitError:
-        status = "away"
+    except CanWaitError as problem:
+        status, note = "away", {"note": str(problem)}
     except asyncio.TimeoutError:
         error = f"no answer within {CHECK_SECONDS:g} s"
     except Exception as problem:
@@ -117,4 +117,5 @@ async def _run(check: Check) -> dict[str, Any]:
         "status": status,
         "latency_ms": round((time.perf_counter() - started) * 1000, 3),
         "error": error,
+        **note,
     }
