@@ -6,8 +6,10 @@ import atexit
 import functools
 import json
 import os
+import re
 import shutil
 import tempfile
+import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -120,3 +122,19 @@ def find_lab() -> Lab:
         balancer6=settings["linkrift_address6"],
         visitors=tuple(map(str, lab_hosts(Path(settings["lab_dir"])).visitors())),
     )
+
+
+def status_shown(said: str) -> dict[str, Any]:
+    """Return what status.yml showed as JSON.
+
+    Args:
+        said: all that the playbook said, its lines as they were.
+
+    Raises:
+        ValueError: it showed nothing; the message is what it said.
+    """
+    shown = said.partition("TASK [Show it]")[2]
+    found = re.search(r"^( *)\{\n.*?^\1\}$", shown, re.MULTILINE | re.DOTALL)
+    if found is None:
+        raise ValueError(said)
+    return cast("dict[str, Any]", json.loads(textwrap.dedent(found[0])))

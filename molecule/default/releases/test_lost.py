@@ -6,7 +6,7 @@ import functools
 import json
 from typing import Any, cast
 
-from tools.testing.lab_hosts import find_lab
+from tools.testing.lab_hosts import find_lab, status_shown
 
 LOST = "app3"
 OTHERS = ("app1", "app2")
@@ -63,6 +63,21 @@ def test_what_was_warm_is_ended_by_its_host_without_anybody_s_help() -> None:
         assert (after["running"], after["cooling"]) == ([after["live"]], []), host
         last = after["ledger"][-1]
         assert (last["action"], last["slot"], last["by"]) == ("stopped", old, "warm timer"), host
+
+
+def test_status_tells_that_nothing_is_warm_any_more_and_who_saw_to_that() -> None:
+    status = status_shown(result()["seen"]["runs"]["status"]["said"])
+    rows = {row["host"]: row for row in status["rows"] if row["service"] == "redirect"}
+    for host in OTHERS:
+        assert (rows[host]["findings"], rows[host]["notes"]) == ([], []), rows[host]
+        assert (rows[host]["last"]["action"], rows[host]["last"]["by"]) == ("stopped", "warm timer"), rows[host]
+
+
+def test_status_tells_that_who_was_left_out_differs() -> None:
+    found = result()["seen"]
+    status = status_shown(found["runs"]["status"]["said"])
+    differs = {(row["host"], row["service"]): row["findings"] for row in status["rows"] if row["findings"]}
+    assert differs == {(LOST, "redirect"): [f"the fleet record says {found['releases']['faulty']['id']}"]}
 
 
 def test_left_out_the_others_go_on_without_it() -> None:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import functools
 import json
 import re
-import textwrap
 from typing import Any, cast
 
 import pytest
 
-from tools.testing.lab_hosts import APP_HOSTS, SERVICES, find_lab
+from tools.testing.lab_hosts import APP_HOSTS, SERVICES, find_lab, status_shown
 
 # What a retry or a broken answer would show, though the visitor got one.
 MASKED = ("econ", "eresp", "wretr", "wredis", "hrsp_5xx")
@@ -70,10 +69,7 @@ def masked(phase: str) -> dict[str, int]:
 
 def status_of(phase: str) -> dict[str, Any]:
     """Return what status.yml said as JSON."""
-    text = seen(phase)["runs"]["status"]["said"].partition("TASK [Show it]")[2]
-    found = re.search(r"^( *)\{\n.*?^\1\}$", text, re.MULTILINE | re.DOTALL)
-    assert found, text
-    return cast("dict[str, Any]", json.loads(textwrap.dedent(found[0])))
+    return status_shown(seen(phase)["runs"]["status"]["said"])
 
 
 # --- Visitors ---------------------------------------------------------------------------------------------------------
@@ -199,6 +195,17 @@ def test_status_tells_the_same(phase: str, look: str) -> None:
     assert status["fleet"] == recorded(truth)
     assert status["findings"] == []
     assert status["leases"] == []
+
+
+def test_status_tells_what_is_warm_and_for_how_long() -> None:
+    truth = seen("good")["looks"]["after"]["hosts"]
+    for row in status_of("good")["rows"]:
+        found = truth[row["host"]][row["service"]]
+        expected = [
+            rf"{slot} \({re.escape(found['linked'][slot])}\) is warm until [-\d]+ [:\d]+Z" for slot in found["cooling"]
+        ]
+        assert len(row["notes"]) == len(expected), row
+        assert all(map(re.fullmatch, expected, row["notes"])), row
 
 
 # --- Back, at one moment, two at once ---------------------------------------------------------------------------------
@@ -328,6 +335,14 @@ def test_where_it_never_went_live_nothing_was_undone() -> None:
     assert "live" not in what_became_of("bad", "complains", "app3", "redirect")
 
 
+def test_what_the_operators_tasks_refuse_goes_no_further() -> None:
+    before, after = (seen("bad")["looks"][look]["hosts"] for look in ("complains", "refused"))
+    # Its stage comes after the one that they refused.
+    assert {host: found["redirect"] for host, found in after.items()} == {
+        host: found["redirect"] for host, found in before.items()
+    }
+
+
 def test_the_operators_tasks_after_a_failure_run() -> None:
     words = said("bad", "refused")
     assert re.findall(r"hook: ([a-z ]+), deploy", words) == ["the whole run"]
@@ -355,11 +370,29 @@ def test_who_wants_to_know_is_told_of_a_good_release() -> None:
 
 def test_who_wants_to_know_is_told_why_a_bad_one_was_undone() -> None:
     texts = told("bad", "faulty")
-    assert len(texts) == 4
-    for begun, undone, reason in zip(texts[::2], texts[1::2], ("status 3", "of level error"), strict=True):
+    reasons = ("status 3", "of level error", "says no")
+    assert len(texts) == 2 * len(reasons)
+    for begun, undone, reason in zip(texts[::2], texts[1::2], reasons, strict=True):
         assert "deploy has begun: " in begun
         assert "and every host is as it was: " in undone
         assert reason in undone
+
+
+def test_what_is_sent_is_what_slack_takes() -> None:
+    colours = []
+    for entry in seen("bad")["told"]:
+        message = entry["message"]
+        assert message.keys() == {"text", "attachments"}
+        # More is cut off there.
+        assert 0 < len(message["text"]) <= 3000
+        (attachment,) = message["attachments"]
+        assert attachment.keys() == {"color", "fallback", "fields"}
+        assert attachment["fallback"] == message["text"]
+        colours.append(attachment["color"])
+        for field in attachment["fields"]:
+            assert {name: type(value) for name, value in field.items()} == {"title": str, "value": str, "short": bool}
+    # One that was done, three that were undone.
+    assert colours == ["#2f6fdb", "good", *["#2f6fdb", "danger"] * 3]
 
 
 def test_somebody_who_does_not_answer_keeps_no_release() -> None:
