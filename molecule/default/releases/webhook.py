@@ -41,6 +41,8 @@ class Handler(BaseHTTPRequestHandler):
 def main() -> None:
     """Listen until the file says otherwise."""
     place, Handler.told = map(Path, sys.argv[1:])
+    # Whoever reads it finds that nobody was told, where that is so.
+    Handler.told.touch()
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
     port = str(server.server_address[1])
