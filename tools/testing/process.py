@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -15,6 +16,8 @@ from pathlib import Path
 
 STARTUP_SECONDS = 30.0
 SHUTDOWN_SECONDS = 20.0
+# Below Linux's own range (net.ipv4.ip_local_port_range).
+_PORTS = range(10_000, 32_768)
 
 
 class MissingPackageError(RuntimeError):
@@ -47,10 +50,25 @@ def find_program(name: str, package: str, *directories: str) -> str:
 
 
 def free_port() -> int:
-    """Return a TCP port of 127.0.0.1 that nothing listened on a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Return a TCP port of 127.0.0.1 that is nobody's, and for as long as this process lives no other test's.
+
+    It is below those that the kernel gives to whoever connects, so that none of them gets it before a server has it.
+    """
+    first = secrets.randbelow(len(_PORTS))
+    for number in range(len(_PORTS)):
+        port = _PORTS[(first + number) % len(_PORTS)]
+        reservation = socket.socket(socket.AF_UNIX)
+        try:
+            # Abstract names are gone with whoever has them.
+            reservation.bind(f"\0linkrift-test-port-{port}")
+            with socket.socket() as probe:
+                probe.bind(("127.0.0.1", port))
+        except OSError:
+            reservation.close()
+            continue
+        reservation.detach()  # open until this process ends
+        return port
+    raise ServerError("no port of 127.0.0.1 is free")
 
 
 class ServerProcess:

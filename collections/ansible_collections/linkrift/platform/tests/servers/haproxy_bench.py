@@ -9,7 +9,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import ssl
 import subprocess
 import time
@@ -23,6 +22,7 @@ from ansible_collections.linkrift.platform.plugins.module_utils._haproxy import 
 from ansible_collections.linkrift.platform.plugins.module_utils._rotation import Options, Outcome, Rotation, describe
 from ansible_collections.linkrift.platform.plugins.module_utils._rotation_config import parse_changes, parse_services
 from ansible_collections.linkrift.platform.plugins.module_utils._rotation_file import BackendsFile
+from tools.testing.process import free_port
 
 EXECUTABLE = "/usr/sbin/haproxy"
 
@@ -43,12 +43,6 @@ frontend visitors
     bind 127.0.0.1:{port}
     default_backend linkrift_redirect
 """
-
-
-def free_port() -> int:
-    """Return a port of loopback that is free at this moment."""
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 class Slot:

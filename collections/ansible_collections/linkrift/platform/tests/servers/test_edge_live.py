@@ -31,8 +31,9 @@ from ansible_collections.linkrift.platform.plugins.module_utils._haproxy_certifi
     make_placeholder,
     read_bundle,
 )
-from ansible_collections.linkrift.platform.tests.servers.haproxy_bench import EXECUTABLE, Balancer, free_port
+from ansible_collections.linkrift.platform.tests.servers.haproxy_bench import EXECUTABLE, Balancer
 from ansible_collections.linkrift.platform.tests.unit.certificate_fakes import Made, fingerprint, make
+from tools.testing.process import free_port
 
 pytestmark = pytest.mark.servers
 

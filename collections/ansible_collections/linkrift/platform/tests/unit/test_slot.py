@@ -29,14 +29,14 @@ from ansible_collections.linkrift.platform.tests.unit.slot_fakes import (
     make_host,
     render_env,
 )
+from tools.testing.process import free_port
 
 MakeHost = Callable[..., FakeHost]
 
 
 @pytest.fixture
 def free_ports() -> tuple[int, int]:
-    with socket.create_server(("127.0.0.1", 0)) as one, socket.create_server(("127.0.0.1", 0)) as two:
-        return one.getsockname()[1], two.getsockname()[1]
+    return free_port(), free_port()
 
 
 @pytest.fixture
