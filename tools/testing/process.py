@@ -18,6 +18,9 @@ STARTUP_SECONDS = 30.0
 SHUTDOWN_SECONDS = 20.0
 # Below Linux's own range (net.ipv4.ip_local_port_range).
 _PORTS = range(10_000, 32_768)
+# As many are reserved at a time: one for each would keep a file open for each.
+_BLOCK = 64
+_ours: list[int] = []
 
 
 class MissingPackageError(RuntimeError):
@@ -54,20 +57,28 @@ def free_port() -> int:
 
     It is below those that the kernel gives to whoever connects, so that none of them gets it before a server has it.
     """
-    first = secrets.randbelow(len(_PORTS))
-    for number in range(len(_PORTS)):
-        port = _PORTS[(first + number) % len(_PORTS)]
+    while True:
+        while _ours:
+            port = _ours.pop()
+            with suppress(OSError), socket.socket() as probe:
+                probe.bind(("127.0.0.1", port))
+                return port
+        _ours.extend(_reserve())
+
+
+def _reserve() -> range:
+    """Return a block of ports that no other process of tests has, and keep it until this one ends."""
+    blocks = [_PORTS[first : first + _BLOCK] for first in range(0, len(_PORTS), _BLOCK)]
+    for block in secrets.SystemRandom().sample(blocks, len(blocks)):
         reservation = socket.socket(socket.AF_UNIX)
         try:
             # Abstract names are gone with whoever has them.
-            reservation.bind(f"\0linkrift-test-port-{port}")
-            with socket.socket() as probe:
-                probe.bind(("127.0.0.1", port))
+            reservation.bind(f"\0linkrift-test-ports-{block.start}")
         except OSError:
             reservation.close()
             continue
         reservation.detach()  # open until this process ends
-        return port
+        return block
     raise ServerError("no port of 127.0.0.1 is free")
 
 

@@ -15,7 +15,7 @@ from tools.testing.process import free_port
 # Tells its ports, and keeps them until it is told to end.
 OTHER = """
 from tools.testing import process
-process._PORTS = range(20_000, 20_020)
+process._PORTS, process._BLOCK = range(20_000, 20_020), 5
 print(*(process.free_port() for _ in range(5)), flush=True)
 input()
 """
@@ -25,6 +25,13 @@ def test_each_gets_another_one() -> None:
     ports = [free_port() for _ in range(50)]
     assert len(set(ports)) == len(ports)
     assert set(ports) <= set(process._PORTS)
+
+
+def test_a_long_test_run_keeps_few_files_open_for_them() -> None:
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(200):
+        free_port()
+    assert len(list(Path("/proc/self/fd").iterdir())) - before <= 4
 
 
 def test_nobody_who_connects_gets_one() -> None:
@@ -48,5 +55,6 @@ def test_one_that_somebody_listens_on_is_none(monkeypatch: pytest.MonkeyPatch) -
         taken.listen()
         port = taken.getsockname()[1]
         monkeypatch.setattr(process, "_PORTS", range(port, port + 1))
+        monkeypatch.setattr(process, "_ours", [])
         with pytest.raises(process.ServerError, match="no port"):
             free_port()

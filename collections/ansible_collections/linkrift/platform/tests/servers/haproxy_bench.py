@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import signal
+import socket
 import ssl
 import subprocess
 import time
@@ -46,7 +47,11 @@ frontend visitors
 
 
 class Slot:
-    """A service that answers with its own name; its health and its speed can be set."""
+    """A service that answers with its own name; its health and its speed can be set.
+
+    It accepts connections itself: an `asyncio.Server` that is closed between accepting a connection and serving it
+    (Python before 3.12) leaves that one open, and whichever test runs next is told of it.
+    """
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -58,26 +63,49 @@ class Slot:
         self.requests = 0
         self.checks = 0
         self.tls: ssl.SSLContext | None = None
-        self._server: asyncio.Server | None = None
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._listener: socket.socket | None = None
+        self._served: dict[asyncio.Task[None], socket.socket] = {}
 
     async def start(self) -> None:
         """Listen."""
-        self._server = await asyncio.start_server(self._serve, "127.0.0.1", self.port, ssl=self.tls)
+        self._listener = socket.create_server(("127.0.0.1", self.port))
+        self._listener.setblocking(False)
+        asyncio.get_running_loop().add_reader(self._listener, self._accept)
 
     async def stop(self) -> None:
         """Close the listener and every connection at once, whatever they are doing."""
-        if self._server:
-            self._server.close()
-        for task in self._tasks:
+        if self._listener:
+            asyncio.get_running_loop().remove_reader(self._listener)
+            self._listener.close()
+            self._listener = None
+        served = dict(self._served)
+        for task in served:
             task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        self._server = None
+        await asyncio.gather(*served, return_exceptions=True)
+        for connection in served.values():
+            # Those of tasks that had not begun; the others closed theirs.
+            connection.close()
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task
-        self._tasks.add(task)
+    def _accept(self) -> None:
+        assert self._listener
+        try:
+            connection = self._listener.accept()[0]
+        except (BlockingIOError, ConnectionAbortedError):
+            return  # it went away meanwhile
+        connection.setblocking(False)
+        task = asyncio.create_task(self._serve(connection))
+        self._served[task] = connection
+        task.add_done_callback(self._served.pop)
+
+    async def _serve(self, connection: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        reader = asyncio.StreamReader()
+        protocol = asyncio.StreamReaderProtocol(reader)
+        try:
+            transport, _protocol = await loop.connect_accepted_socket(lambda: protocol, connection, ssl=self.tls)
+        except OSError:
+            return  # no TLS, or not with us
+        writer = asyncio.StreamWriter(transport, protocol, reader, loop)
         try:
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode()
@@ -93,11 +121,10 @@ class Slot:
                     body = json.dumps(self.standing).encode()
                 writer.write(f"HTTP/1.1 {status} X\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
                 await writer.drain()
-        except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
-            pass
+        except (asyncio.IncompleteReadError, ConnectionError):
+            pass  # the balancer is through with it
         finally:
-            self._tasks.discard(task)
-            writer.close()
+            transport.abort()
 
 
 @dataclass
@@ -176,6 +203,18 @@ class Balancer:
     def apply(self, changes: Mapping[str, str] | None = None, **options: Any) -> Outcome:
         """Run the step to its end."""
         return self.rotation(changes or {}, **options).apply()
+
+    @contextlib.asynccontextmanager
+    async def serving(self) -> AsyncIterator[None]:
+        """Have all slots listen while the block runs; HAProxy and they are gone after it, with every connection."""
+        for slot in self.slots.values():
+            await slot.start()
+        try:
+            yield
+        finally:
+            await asyncio.to_thread(self.stop)
+            for slot in self.slots.values():
+                await slot.stop()
 
     def start(self) -> None:
         """Start HAProxy and wait until it answers."""

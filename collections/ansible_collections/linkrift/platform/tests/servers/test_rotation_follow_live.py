@@ -60,20 +60,16 @@ class Away:
 @pytest.fixture
 async def away(tmp_path: Path) -> AsyncIterator[Away]:
     balancer = Balancer(tmp_path)
-    for slot in balancer.slots.values():
-        await slot.start()
     made = Away(balancer)
-    try:
-        await asyncio.to_thread(balancer.apply)
-        await asyncio.to_thread(balancer.start)
-        await asyncio.to_thread(balancer.apply, BLUE)
-        made.age(60)
-        yield made
-    finally:
-        made.end()
-        await asyncio.to_thread(balancer.stop)
-        for slot in balancer.slots.values():
-            await slot.stop()
+    async with balancer.serving():
+        try:
+            await asyncio.to_thread(balancer.apply)
+            await asyncio.to_thread(balancer.start)
+            await asyncio.to_thread(balancer.apply, BLUE)
+            made.age(60)
+            yield made
+        finally:
+            made.end()
 
 
 async def test_balancer_that_was_down_begins_with_what_is_live(away: Away) -> None:

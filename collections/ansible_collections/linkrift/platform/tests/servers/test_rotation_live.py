@@ -5,8 +5,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import socket
 import ssl
 import time
+import warnings
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -56,17 +59,11 @@ async def balancer_with(tmp_path: Path, settings: dict[str, int]) -> AsyncIterat
 
 
 async def _serve(made: Balancer) -> AsyncIterator[Balancer]:
-    for slot in made.slots.values():
-        await slot.start()
-    try:
+    async with made.serving():
         await run(made)
         await asyncio.to_thread(made.start)
         await run(made, BLUE)
         yield made
-    finally:
-        await asyncio.to_thread(made.stop)
-        for slot in made.slots.values():
-            await slot.stop()
 
 
 async def test_first_file_lets_nobody_in_until_a_change_says_so(tmp_path: Path) -> None:
@@ -364,6 +361,25 @@ async def test_what_was_changed_by_hand_is_put_right(balancer: Balancer) -> None
     outcome = await run(balancer)
     assert outcome.changed
     assert balancer.admins() == BLUE | {"app1-green": "maint", "app2-green": "maint"}
+
+
+@pytest.mark.parametrize("steps", range(6))
+def test_slot_that_stops_leaves_no_connection_open(steps: int) -> None:
+    """However far the loop was with it: what stays open is told to whichever test runs when Python collects it."""
+
+    async def stop() -> None:
+        slot = Slot("app1-blue")
+        await slot.start()
+        with socket.create_connection(("127.0.0.1", slot.port)):
+            for _ in range(steps):
+                await asyncio.sleep(0)
+            await slot.stop()
+
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        asyncio.run(stop())
+        gc.collect()
+    assert [str(warning.message) for warning in told] == []
 
 
 # --- TLS ---
