@@ -5,6 +5,7 @@ A program of its own, so that what is killed is a worker as it runs on a host; t
 
 from __future__ import annotations
 
+import itertools
 import os
 import signal
 from collections.abc import Callable
@@ -37,22 +38,25 @@ def _kill_after(step: str) -> None:
     from linkrift.worker.counts import ClickCounts
     from linkrift.worker.queue import ClickQueue
 
-    steps: dict[str, tuple[Any, str]] = {
-        "taken": (ClickQueue, "read"),
-        "taken up again": (ClickQueue, "read_own"),
-        "taken over": (ClickQueue, "reclaim"),
-        "inserted": (Consumer, "_insert"),
-        "set aside": (ClickQueue, "set_aside"),
-        "acknowledged": (ClickQueue, "acknowledge"),
-        "counted": (ClickCounts, "_count"),
+    steps: dict[str, tuple[Any, str, int]] = {
+        "taken": (ClickQueue, "read", 1),
+        "taken up again": (ClickQueue, "read_own", 1),
+        "taken over": (ClickQueue, "reclaim", 1),
+        "inserted": (Consumer, "_insert", 1),
+        "acknowledged": (ClickQueue, "acknowledge", 1),
+        "set aside": (ClickQueue, "set_aside", 1),
+        # What could not be read comes last.
+        "acknowledged all": (ClickQueue, "acknowledge", 2),
+        "counted": (ClickCounts, "_count", 1),
     }
-    owner, method = steps[step]
+    owner, method, times = steps[step]
     original = getattr(owner, method)
+    left = itertools.count(times - 1, -1)
 
     async def deadly(*arguments: Any) -> Any:
         result = await original(*arguments)
         # An empty list, or 0: there was nothing to do yet.
-        if result is None or result:
+        if (result is None or result) and next(left) == 0:
             os.kill(os.getppid(), signal.SIGKILL)
             os.kill(os.getpid(), signal.SIGKILL)
         return result

@@ -15,7 +15,7 @@ from app.tests.servers.harness import MIGRATIONS, eventually, running, variables
 from linkrift import breaker
 from linkrift.clicks import Click, encode
 from linkrift.environment import Environment
-from linkrift.redis_client import CLICK_STREAM, WORKER_GROUP
+from linkrift.redis_client import CLICK_STREAM, DEAD_CLICK_STREAM, WORKER_GROUP
 from linkrift.settings import read_clickhouse
 from linkrift.worker import schema
 from tools.testing.servers import ClickHouseServer, PostgresqlServer
@@ -130,10 +130,14 @@ async def test_without_postgresql_it_is_ready_unless_that_is_the_settings_fault(
 async def test_a_redis_that_is_full_of_clicks_is_emptied(
     variables: Variables, clickhouse: ClickHouseServer, redis: Redis, tmp_path: Any
 ) -> None:
-    """It takes nothing new; a worker that starts then is ready all the same, and takes what fills it."""
+    """It takes nothing new; a worker that starts then is ready all the same, and takes what fills it.
+
+    What cannot be read beside that waits until there is room to keep it.
+    """
     table = f"{variables['LINKRIFT_CLICKHOUSE_DATABASE']}.clicks"
     async with candidate(variables, tmp_path) as (session, url):
         assert await ready(session, url) == (200, {})  # the group is there
+    await redis.xadd(CLICK_STREAM, {"events": "nothing that can be read"})
     await redis.xadd(CLICK_STREAM, {"events": encode([Click(str(uuid.uuid4()), "abc", 1)])})
     await redis.config_set("maxmemory-policy", "noeviction")
     await redis.config_set("maxmemory", "1")
@@ -141,10 +145,15 @@ async def test_a_redis_that_is_full_of_clicks_is_emptied(
         async with running("worker", variables) as worker, aiohttp.ClientSession() as session:
             assert await ready(session, worker.url) == (200, {})
 
-            async def empty() -> bool:
-                return await redis.xlen(CLICK_STREAM) == 0
+            async def taken() -> bool:
+                return await redis.xlen(CLICK_STREAM) == 1
 
-            await eventually(empty, "the click is taken")
+            async def set_aside() -> bool:
+                return await redis.xlen(CLICK_STREAM) == 0 and await redis.xlen(DEAD_CLICK_STREAM) == 1
+
+            await eventually(taken, "the click is taken")
+            await redis.config_set("maxmemory", "0")
+            await eventually(set_aside, "the other one is set aside")
     finally:
         await redis.config_set("maxmemory", "0")
     assert clickhouse.execute(f"SELECT count() FROM {table}") == [(1,)]

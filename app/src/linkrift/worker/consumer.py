@@ -242,9 +242,16 @@ class Consumer:
         clicks = (click for entry in batch.entries for click in entry.clicks)
         while chunk := list(itertools.islice(clicks, self._batch_limit)):
             await self._insert(await asyncio.to_thread(columns, chunk))
-        rejected = await self._until_taken(self._queue.set_aside, batch.entries)
-        await self._until_taken(self._queue.acknowledge, batch.entries)
-        self._stored(click for entry in batch.entries for click in entry.clicks)
+        rejected = 0
+        # A Redis that is full sets nothing aside: what needs nothing set aside makes room first.
+        for entries in (
+            [entry for entry in batch.entries if not entry.rejected],
+            [entry for entry in batch.entries if entry.rejected],
+        ):
+            if entries:
+                rejected += await self._until_taken(self._queue.set_aside, entries)
+                await self._until_taken(self._queue.acknowledge, entries)
+                self._stored(click for entry in entries for click in entry.clicks)
         metrics.CLICKS_STORED.inc(batch.events)
         metrics.CLICKS_REJECTED.inc(rejected)
         if rejected:
