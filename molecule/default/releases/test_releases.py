@@ -91,6 +91,12 @@ def test_no_retry_hid_anything(phase: str) -> None:
     assert masked(phase) == dict.fromkeys(MASKED, 0)
 
 
+@pytest.mark.parametrize("phase", NOT_NOTICED)
+def test_each_click_is_counted_and_none_twice(phase: str) -> None:
+    found = json.loads((find_lab().directory / "clicked.json").read_text(encoding="utf-8"))
+    assert found["clicks"][found["links"][phase]] == results()[phase]["load"]["statuses"]["302"]
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_visitor_of_another_kind_noticed(kind: str) -> None:
     found = seen("good")["others"][kind]
@@ -179,6 +185,22 @@ def test_the_operators_own_tasks_run_in_their_places() -> None:
     stages = ("api and worker", "redirect")
     places = ["the whole run", *(stage for stage in stages for _before_and_after in range(2)), "the whole run"]
     assert re.findall(r"hook: ([a-z ]+), deploy", said("good", "deploy")) == places
+
+
+def test_site_beside_a_deploy_gets_through_and_moves_nothing() -> None:
+    # Whether it moved something, the tests of the deploy see: it began with what served before.
+    site = seen("good")["site"]
+    assert site["rc"] == 0, site["said"][-3000:]
+    assert site["midway"], "it was through before the deploy was"
+
+
+def test_settings_that_change_while_a_slot_is_warm_are_told_and_wait_for_a_deploy() -> None:
+    changed, back = (seen("good")["runs"][name] for name in ("settings", "settings_back"))
+    assert (changed["rc"], back["rc"]) == (0, 0), changed["said"][-3000:]
+    pending = re.findall(r"pending: (\w+) still runs with its former settings", said("good", "settings"))
+    assert pending == ["redirect"]
+    assert "LINKRIFT_LOG_LEVEL changed" in said("good", "settings")
+    assert "pending:" not in said("good", "settings_back")
 
 
 def test_the_same_again_is_nothing_to_do() -> None:

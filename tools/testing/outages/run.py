@@ -304,13 +304,9 @@ def processes(world: World, known: str) -> dict[str, Any]:
 def settle(world: World, parts: Sequence[str]) -> None:
     """Wait until no click is on its way any more, and note what was counted of each link."""
     say("until all is counted")
-    (redis,), (clickhouse,) = world.hosts.of("redis_hosts"), world.hosts.of("clickhouse_hosts")
     began = time.monotonic()
-    end = began + SETTLED_SECONDS
     figures = world.until(lambda found: all(not one["waiting"] and is_back(one) for one in found.values()), 60.0)
-    while (left := waiting_in_redis(world.hosts, redis)) and time.monotonic() < end:
-        time.sleep(_POLL_SECONDS)  # between two looks, until a deadline
-    counted = stored(world.hosts, clickhouse)
+    left, clicks = counted(world.hosts)
     for part in parts:
         codes = world.results[part]["codes"]
         told = world.owner.counted(codes)
@@ -318,12 +314,21 @@ def settle(world: World, parts: Sequence[str]) -> None:
         world.results[part]["links"] = {
             code: {
                 "answered": answered.get(f"/{code}", 0),
-                "stored": counted.get(code, 0),
+                "stored": clicks.get(code, 0),
                 "told": told[code],
             }
             for code in codes
         }
     world.results["settled"] = {"figures": figures, "left": left, "seconds": round(time.monotonic() - began, 1)}
+
+
+def counted(hosts: Hosts) -> tuple[int, dict[str, int]]:
+    """Wait until Redis has no clicks any more, within a time; return what it has then, and the clicks of each link."""
+    (redis,), (clickhouse,) = hosts.of("redis_hosts"), hosts.of("clickhouse_hosts")
+    end = time.monotonic() + SETTLED_SECONDS
+    while (left := waiting_in_redis(hosts, redis)) and time.monotonic() < end:
+        time.sleep(_POLL_SECONDS)  # between two looks, until a deadline
+    return left, stored(hosts, clickhouse)
 
 
 def stored(hosts: Hosts, host: str) -> dict[str, int]:
