@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import json
 import time
 from collections.abc import Callable
 
@@ -16,7 +17,7 @@ from linkrift import codes
 from linkrift.board import Board
 from linkrift.lifecycle import Process
 from linkrift.links import LinkState
-from linkrift.redirect.buffer import RawClick
+from linkrift.redirect import capture
 from linkrift.redirect.service import RedirectService
 from linkrift.redirect.settings import read_settings
 from linkrift.redirect.tally import Tally
@@ -94,8 +95,15 @@ def test_what_is_remembered_of_networks_is_short(monkeypatch: pytest.MonkeyPatch
 
 async def test_of_long_headers_a_click_keeps_no_more_than_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     service = make_service()
-    taken: list[RawClick] = []
-    monkeypatch.setattr(service._clicks, "capture", taken.append)
+    hops: list[str] = []
+    referrers: list[str] = []
+
+    def host_of(referrer: str) -> str:
+        referrers.append(referrer)
+        return "a.example"
+
+    monkeypatch.setattr(service._networks, "packed", lambda _peer, forwarded_for: hops.append(forwarded_for))
+    monkeypatch.setattr(capture, "referrer_host", host_of)
     for count in (1, 8000):
         headers = CIMultiDict(
             {
@@ -106,10 +114,10 @@ async def test_of_long_headers_a_click_keeps_no_more_than_is_looked_at(monkeypat
         )
         request = make_mocked_request("GET", "/abc", headers=headers)
         service._take_click(request, "abc", "visit", 1.0, "r" * count)
-    short, long = taken
-    assert (short.user_agent, short.referrer, short.forwarded_for, short.country) == ("a", "r", "10.9.9.9", "AT")
-    assert [len(each) for each in (long.user_agent, long.referrer, long.country)] == [512, 1024, 8]
-    assert len(long.forwarded_for) <= 512
+    short, long = map(json.loads, service._clicks._events)
+    assert (short["agent"], referrers[0], hops[0]) == ("a", "r", "10.9.9.9")
+    assert (len(long["agent"]), len(referrers[1])) == (512, 1024)
+    assert 400 < len(hops[1]) <= 512
 
 
 async def until(condition: Callable[[], bool]) -> None:

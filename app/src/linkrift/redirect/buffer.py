@@ -10,24 +10,19 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
-import re
-import secrets
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, TypeVar
 
 from redis.asyncio import Redis
 
 from linkrift import metrics, tasks
-from linkrift.clicks import EVENTS_PER_ENTRY, USER_AGENT_LENGTH, common_part, entry, event
+from linkrift.clicks import EVENTS_PER_ENTRY, EventIds, entry
 from linkrift.redirect.merged import MergedClicks, Run, decode_runs, encode_runs
 from linkrift.redirect.spool import SEGMENT_CLICKS, Adopted, Kind, Record, Spool
-from linkrift.redirect.visitor_ids import DAY_SECONDS, VisitorSalts, visitor_id
 from linkrift.redis_client import CLICK_STREAM, REDIS_ERRORS
-from linkrift.visitors import VisitorNetworks, referrer_host
 
 LOG = logging.getLogger(__name__)
 
@@ -41,58 +36,27 @@ ADOPT_SECONDS = 5.0
 REDIS_SHARE = 0.5
 # Characters that a click may have on average while clicks wait; those that have more leave room for fewer.
 CLICK_CHARACTERS = 512
-# What a character becomes that is not ASCII, at most: two escapes of six.
-_ESCAPED = 12
 _RUNS_PER_RECORD = 1000
-_VISITORS_REMEMBERED = 4096
-
-# Two letters of ISO 3166, or what Cloudflare has for networks such as Tor's.
-_COUNTRY = re.compile("[A-Z][A-Z0-9]")
-_NO_COUNTRY = ("", "XX")
-
 _T = TypeVar("_T")
-
-
-class RawClick(NamedTuple):
-    """A click as the request path leaves it: nothing is parsed there."""
-
-    code: str
-    clicked_at: float
-    request_id: str
-    referrer: str
-    user_agent: str
-    peer: str
-    forwarded_for: str
-    country: str = ""
 
 
 class ClickBuffer:
     """Holds clicks until Redis, or the disk, has them."""
 
-    def __init__(
-        self,
-        redis: Redis,
-        networks: VisitorNetworks,
-        *,
-        size: int,
-        spool: Spool | None = None,
-        visitors: VisitorSalts | None = None,
-    ) -> None:
+    def __init__(self, redis: Redis, ids: EventIds, *, size: int, spool: Spool | None = None) -> None:
         """Prepare.
 
         Args:
             redis: where they go.
-            networks: finds the visitor's address and network.
+            ids: for clicks that were merged.
             size: how many are kept in memory while they cannot be sent.
             spool: where they wait on disk; None: they do not.
-            visitors: tells visitors apart; None: nobody does.
         """
         self._redis = redis
-        self._networks = networks
+        self._ids = ids
         self._size = size
         self._spool = spool
-        self._visitors = visitors
-        self._raw: deque[RawClick] = deque()
+        self._events: deque[str] = deque()
         self._packed: deque[Record] = deque()
         self._packed_clicks = 0
         self._characters = 0
@@ -106,31 +70,33 @@ class ClickBuffer:
         # What went to the disk last: whether Redis takes clicks again is asked with it, since it counts once.
         self._last_spooled: Record | None = None
         self._taken = 0
-        self._failed_event = False
         # One thread: the spool's files are used by one at a time, in order.
         self._disk = ThreadPoolExecutor(1, thread_name_prefix="spool")
-        # An id of our own: 74 random bits for the process, then a count. RFC 9562 calls that version 8.
-        random = secrets.token_hex(8)
-        self._id_prefix = (
-            f"{random[:8]}-{random[8:12]}-8{random[12:15]}-{secrets.choice('89ab')}{secrets.token_hex(2)[:3]}"
-        )
-        self._next_number = 0
-        self._common = lru_cache(maxsize=_VISITORS_REMEMBERED)(self._find_common)
 
-    def capture(self, click: RawClick) -> None:
-        """Take a click. Called while a request is answered: does nothing that could wait."""
-        if len(self._raw) + self._packed_clicks < self._size and self._characters < self._most_characters:
-            self._raw.append(click)
-            self._characters += _characters_of(click)
-            self._captured += 1
-        elif self._merged.add(click.code, int(click.clicked_at * 1000)):
+    def has_room(self) -> bool:
+        """Tell whether another event may be added."""
+        return len(self._events) + self._packed_clicks < self._size and self._characters < self._most_characters
+
+    def add(self, event: str) -> None:
+        """Take a click, made an event by `clicks.event`."""
+        self._events.append(event)
+        self._characters += len(event)
+        self._captured += 1
+
+    def merge(self, code: str, clicked_at_ms: int) -> None:
+        """Take a click for which there is no room: that there was one, if no more."""
+        if self._merged.add(code, clicked_at_ms):
             self._captured += 1
         else:
             self._dropped += 1
 
+    def drop(self) -> None:
+        """Count a click that was lost."""
+        self._dropped += 1
+
     def waiting(self) -> int:
         """Return how many clicks are in memory only."""
-        return len(self._raw) + self._packed_clicks + self._merged.clicks
+        return len(self._events) + self._packed_clicks + self._merged.clicks
 
     async def run(self) -> None:
         """Send clicks until cancelled."""
@@ -190,7 +156,7 @@ class ClickBuffer:
             RedisError, OSError: Redis did not take it; it goes on waiting. What it did take and could not confirm is
                 sent again and counted once, by its id.
         """
-        while self._raw or self._packed or self._merged.clicks:
+        while self._events or self._packed or self._merged.clicks:
             await self._pack_all()
             while self._packed:
                 records = list(itertools.islice(self._packed, ENTRIES_PER_SEND))
@@ -311,10 +277,15 @@ class ClickBuffer:
             self._characters -= len(record.content)
 
     async def _pack_all(self) -> None:
-        while self._raw:
-            count = min(len(self._raw), EVENTS_PER_ENTRY)
-            self._keep_events([event for _ in range(count) if (event := self._next_event()) is not None])
-            await asyncio.sleep(0)
+        for number in itertools.count(1):
+            some = [self._events.popleft() for _ in range(min(len(self._events), EVENTS_PER_ENTRY))]
+            if not some:
+                return
+            self._characters -= sum(map(len, some))
+            self._keep_events(some)
+            if number % ENTRIES_PER_SEND == 0:
+                # Thousands at a time: who asks meanwhile has not to wait for all of them.
+                await asyncio.sleep(0)
 
     def _pack_merged(self) -> None:
         """Make events of some merged clicks again, so that readers need not know of them."""
@@ -329,9 +300,7 @@ class ClickBuffer:
         if taken is None:
             return None
         code, at_ms, count = taken
-        run = Run(code, at_ms, count, self._id_prefix, self._next_number)
-        self._next_number += count
-        return run
+        return Run(code, at_ms, count, self._ids.prefix, self._ids.several(count))
 
     def _take_runs(self) -> list[Run]:
         """Take as many merged clicks out as a record is to hold."""
@@ -343,59 +312,12 @@ class ClickBuffer:
         return runs
 
     def _keep_events(self, events: list[str]) -> None:
-        if events:
-            self._keep(Record(Kind.ENTRY, entry(events), len(events)))
+        self._keep(Record(Kind.ENTRY, entry(events), len(events)))
 
     def _keep(self, record: Record) -> None:
         self._packed.append(record)
         self._packed_clicks += record.clicks
         self._characters += len(record.content)
-
-    def _next_event(self) -> str | None:
-        """Make an event of the click that waits longest; None: that failed, which costs this one only."""
-        raw = self._raw.popleft()
-        self._characters -= _characters_of(raw)
-        try:
-            return self._event(raw)
-        except Exception:
-            if not self._failed_event:
-                LOG.exception("a click is lost: it cannot be made an event")
-            self._failed_event = True
-            self._dropped += 1
-            return None
-
-    def _event(self, raw: RawClick) -> str:
-        number = self._next_number
-        self._next_number = number + 1
-        moment = raw.clicked_at
-        salt = None if self._visitors is None else self._visitors.salt(int(moment) // DAY_SECONDS)
-        common = self._common(salt, raw.referrer, raw.user_agent, raw.peer, raw.forwarded_for, raw.country)
-        return event(f"{self._id_prefix}-{number:012x}", raw.code, int(moment * 1000), raw.request_id, common)
-
-    def _find_common(
-        self, salt: bytes | None, referrer: str, user_agent: str, peer: str, forwarded_for: str, country: str
-    ) -> str:
-        """Return what is kept of a visitor, as it stands in an event."""
-        address = self._networks.packed(peer, forwarded_for)
-        # Bytes that are no text came in as lone surrogates; they could not be stored.
-        agent = user_agent[:USER_AGENT_LENGTH]
-        if not agent.isascii():
-            agent = agent.encode("utf-8", "replace").decode()
-        known = country not in _NO_COUNTRY and _COUNTRY.fullmatch(country) and self._networks.trusts(peer)
-        return common_part(
-            referrer_host=referrer_host(referrer) if referrer else "",
-            user_agent=agent,
-            address="" if address is None else self._networks.network(address),
-            visitor="" if address is None or salt is None else visitor_id(salt, address, agent),
-            country=country if known else "",
-        )
-
-
-def _characters_of(click: RawClick) -> int:
-    """Return how many characters a click may come to have, however it is kept."""
-    agent, referrer = click.user_agent, click.referrer
-    characters = len(agent) + len(referrer) + len(click.forwarded_for)
-    return characters if agent.isascii() and referrer.isascii() else characters * _ESCAPED
 
 
 def _entries(record: Record) -> Iterator[str]:

@@ -11,6 +11,7 @@ from aiohttp import hdrs, web
 
 from linkrift import metrics, tasks
 from linkrift.admission import Admission
+from linkrift.clicks import EventIds
 from linkrift.codes import CANARY, is_code
 from linkrift.connections import Server, SilentConnections
 from linkrift.health import Health, State
@@ -72,14 +73,14 @@ class RedirectService:
             ipv6_prefix=settings.click_ipv6_prefix,
         )
         self._visitors = VisitorSalts(self._redis)
+        event_ids = EventIds()
         self._clicks = ClickBuffer(
             self._click_redis,
-            self._networks,
+            event_ids,
             size=settings.click_buffer_size,
             spool=Spool(settings.click_spool, settings.click_spool_bytes) if settings.click_spool else None,
-            visitors=self._visitors,
         )
-        self._capture = ClickCapture(self._clicks)
+        self._capture = ClickCapture(self._clicks, event_ids, self._networks, self._visitors)
         self._hosts = Hosts(settings.public_hosts)
         self._unknown_codes = UnknownCodes(settings.unknown_codes)
         self._guests = Guests(self._networks)

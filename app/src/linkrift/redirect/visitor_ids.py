@@ -27,15 +27,25 @@ RETRY_SECONDS = 2.0
 _SALT_BYTES = 16
 
 
-def visitor_id(salt: bytes, address: bytes, user_agent: str) -> str:
-    """Return a visitor's id for the day of a salt.
+class VisitorIds:
+    """Makes the ids of visitors for the day of a salt."""
 
-    Args:
-        salt: of the day of the click.
-        address: the visitor's own, 4 or 16 bytes.
-        user_agent: as it is stored.
-    """
-    return hashlib.blake2b(address + user_agent.encode(), key=salt, digest_size=VISITOR_DIGITS // 2).hexdigest()
+    def __init__(self, salt: bytes) -> None:
+        """Prepare."""
+        self.salt = salt
+        # Copied for each id: the salt goes in once.
+        self._salted = hashlib.blake2b(key=salt, digest_size=VISITOR_DIGITS // 2)
+
+    def of(self, address: bytes, agent: bytes) -> str:
+        """Return a visitor's id.
+
+        Args:
+            address: the visitor's own, 4 or 16 bytes.
+            agent: the visitor's program, as it is stored.
+        """
+        hashed = self._salted.copy()
+        hashed.update(address + agent)
+        return hashed.hexdigest()
 
 
 class VisitorSalts:
@@ -44,12 +54,12 @@ class VisitorSalts:
     def __init__(self, redis: Redis) -> None:
         """Prepare; without a salt nobody has an id."""
         self._redis = redis
-        self._salts: dict[int, bytes] = {}
+        self._ids: dict[int, VisitorIds] = {}
         self._failing = False
 
-    def salt(self, day: int) -> bytes | None:
-        """Return a day's salt, counted from 1970; None: it is not known."""
-        return self._salts.get(day)
+    def ids(self, day: int) -> VisitorIds | None:
+        """Return what makes the ids of a day, counted from 1970; None: its salt is not known."""
+        return self._ids.get(day)
 
     async def run(self) -> None:
         """Have the salts that are needed until cancelled."""
@@ -64,23 +74,24 @@ class VisitorSalts:
         try:
             # Those that are here, too: Redis gives them up when its memory is full, and hosts must not differ.
             for day in sorted(wanted):
-                self._salts[day] = await self._salt(day, now)
+                self._ids[day] = VisitorIds(await self._salt(day, now))
             self._failing = False
         except REDIS_ERRORS as error:
-            if not self._failing and wanted - self._salts.keys():
+            if not self._failing and wanted - self._ids.keys():
                 LOG.warning("visitors cannot be told apart, Redis has no salt for them: %s", error)
             self._failing = True
-        for day in [day for day in self._salts if day < today - 1]:
-            del self._salts[day]
-        return len(wanted - self._salts.keys())
+        for day in [day for day in self._ids if day < today - 1]:
+            del self._ids[day]
+        return len(wanted - self._ids.keys())
 
     async def _salt(self, day: int, now: float) -> bytes:
         """Return the day's salt; whoever comes first makes it, whoever has one brings it back."""
         key = salt_key(day)
         lifetime = (day + 2) * DAY_SECONDS - int(now)
-        own = self._salts.get(day) or secrets.token_hex(_SALT_BYTES)
+        known = self._ids.get(day)
+        own = known.salt if known else secrets.token_hex(_SALT_BYTES)
         await self._redis.set(key, own, ex=lifetime, nx=True)
         salt = await self._redis.get(key)
-        if not isinstance(salt, bytes):
+        if not isinstance(salt, bytes) or not 0 < len(salt) <= hashlib.blake2b.MAX_KEY_SIZE:
             raise OSError("it did not keep one")
         return salt
