@@ -61,6 +61,11 @@ class Task:
         return self.ended - self.began
 
     @property
+    def changed(self) -> bool:
+        """Whether it changed something on any host."""
+        return any(result.changed for result in self.results)
+
+    @property
     def ran(self) -> bool:
         """Whether it was for any host at all."""
         return any(result.status != "skipped" for result in self.results)

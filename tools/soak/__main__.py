@@ -52,6 +52,9 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--of", choices=kills.KILLED, default="deploy", help="kills: what is killed (default deploy)")
     parser.add_argument("--tasks", default="0-", help="kills: at which tasks, such as 10-20 (default: all)")
     parser.add_argument("--every", type=int, default=1, help="kills: only every so manyth of them")
+    parser.add_argument(
+        "--changing", action="store_true", help="kills: only those that change something, and those right after"
+    )
     parser.add_argument("--case", action="append", default=[], help="faults: those with this in their name")
     parser.add_argument("--seed", type=int, default=secrets.randbelow(10**6), help="repeats moments of kills")
     options = parser.parse_args(arguments)
@@ -90,7 +93,8 @@ def soak_releases(options: argparse.Namespace, parts: Sequence[str]) -> None:
             outages.run(platform, rounds, options.rate)
         elif part == "kills":
             numbers = kills.parse_range(options.tasks)
-            kills.run(platform, rounds, options.of, numbers[:: options.every], options.seed, options.rate)
+            wanted = numbers[:: options.every]
+            kills.run(platform, rounds, options.of, wanted, options.seed, options.rate, changing=options.changing)
         else:
             faults.run(platform, rounds, options.case, options.rate)
 

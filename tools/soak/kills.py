@@ -73,16 +73,33 @@ def prepare(platform: Platform, kind: str, log: str) -> Movement:
     return Movement("deploy", {**SETTINGS, "release": other.id}, former.id, other.id)
 
 
-def run(platform: Platform, rounds: Rounds, kind: str, tasks: range, seed: int, rate: float) -> None:
+def chosen(tasks: Sequence[Task], wanted: range, *, changing: bool) -> list[int]:
+    """Return the numbers of the tasks at which to kill.
+
+    Args:
+        tasks: Those of a run that was left alone.
+        wanted: Of these.
+        changing: Only those that change something, and those right after: what a kill leaves differs at no other.
+    """
+    numbers = [number for number in wanted if number < len(tasks)]
+    if not changing:
+        return numbers
+    return [number for number in numbers if tasks[number].changed or (number and tasks[number - 1].changed)]
+
+
+def run(
+    platform: Platform, rounds: Rounds, kind: str, wanted: range, seed: int, rate: float, *, changing: bool = False
+) -> None:
     """Run a round for each of the tasks, all of them whichever failed, and print the table.
 
     Args:
         platform: Where.
         rounds: Those that are done are passed over.
         kind: What is killed, of KILLED.
-        tasks: At which tasks to kill, by number; those that the playbook has not got are passed over.
+        wanted: At which tasks to kill, by number; those that the playbook has not got are passed over.
         seed: Decides how far into a task.
         rate: Requests a second.
+        changing: See `chosen`.
 
     Raises:
         LabToolError: A visitor noticed, a host served nothing, or the same again did not come to its end.
@@ -92,7 +109,7 @@ def run(platform: Platform, rounds: Rounds, kind: str, tasks: range, seed: int, 
         movement = prepare(platform, kind, "kill-reference")
         reference = movement.run(platform, "kill-reference")
         sound(movement.wrong_with_end(reference))
-        numbers = [number for number in tasks if number < len(reference.tasks)]
+        numbers = chosen(reference.tasks, wanted, changing=changing)
         names = [f"task {number:03d}" for number in numbers]
         say(f"{len(reference.tasks)} tasks in {reference.seconds:.0f} s, killed at {len(numbers)}; --seed {seed}")
         rounds.go(names, lambda name: kill(platform, kind, name, reference.tasks, seed, rate), patient=True)

@@ -18,7 +18,7 @@ from tools.soak import clicks, faults
 from tools.soak.cases import BALANCERS, CASES, SECOND, STORE, Act, Case
 from tools.soak.faults import KINDS, wrong_with_run
 from tools.soak.install import LONGEST_SECONDS, moment
-from tools.soak.kills import Movement, delay, parse_range
+from tools.soak.kills import Movement, chosen, delay, parse_range
 from tools.soak.rounds import Rounds, Row, table
 from tools.testing.faulty.switchable_faults import read_fault
 
@@ -38,6 +38,17 @@ def test_a_task_is_hit_while_it_is_at_work() -> None:
     assert all(0 <= found <= 4.0 for found in delays)
     assert max(delays) - min(delays) > 2
     assert delays == [delay(task, seed) for seed in range(50)]
+
+
+def test_where_nothing_has_changed_since_a_kill_is_the_same_kill() -> None:
+    changes = [False, True, False, False, True, True, False]
+    tasks = [
+        Task(number, "any", "", 0.0, [Result("app1", "ok", False, 1.0), Result("app2", "ok", changed, 1.0)])
+        for number, changed in enumerate(changes)
+    ]
+    assert chosen(tasks, range(100), changing=True) == [1, 2, 4, 5, 6]
+    assert chosen(tasks, range(3, 100), changing=True) == [4, 5, 6]
+    assert chosen(tasks, range(2, 100), changing=False) == [2, 3, 4, 5, 6]
 
 
 @pytest.mark.parametrize(
