@@ -70,6 +70,8 @@ class World:
     guarded: bool = False
     loads_backends: bool = True
     refuses: bool = False
+    missed: int = 0
+    """So many batches of commands reach the old worker of a reload, which still listens."""
     checking_since: float = float("inf")
     """From then on, a check is always on its way: code and words of the last one are gone."""
     servers: dict[Key, Served] = field(default_factory=dict)
@@ -233,6 +235,9 @@ class FakeHaproxy(Haproxy):
         return Workers(current=self.world.pid, old=tuple(self.world.old)) if self.has_master else None
 
     def command(self, *commands: str) -> None:
+        if self.world.missed:
+            self.world.missed -= 1
+            return
         # One connection, but HAProxy carries out one command after the other.
         for command in commands:
             self.world.move(command)

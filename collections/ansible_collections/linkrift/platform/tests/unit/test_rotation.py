@@ -224,6 +224,13 @@ def test_socket_that_breaks_at_any_move_leaves_the_old_rotation_or_the_new(
     assert failed > 0
 
 
+def test_what_only_the_old_worker_of_a_reload_heard_is_said_again(world: World) -> None:
+    world.missed = 1
+    world.apply(TWO, SWITCH)
+    assert world.missed == 0
+    assert world.admins()["app1-green"] == "ready"
+
+
 def test_candidate_that_dies_while_haproxy_restarts_gets_no_request(world: World) -> None:
     """It had passed its check, at a worker that is gone."""
 
