@@ -315,7 +315,7 @@ class Rotation:
                 if server.admin == "ready":
                     if key in self._named and not server.passing:
                         waiting.append(server)
-                # In the moment of a reload two workers listen, and the one that is told may not be the one that was seen.
+                # In the moment of a reload two workers listen: the one that is told need not be the one that was seen.
                 elif self._armed.get(key) != view.pid or server.admin == "maint":
                     name = "/".join(key)
                     self._send(
