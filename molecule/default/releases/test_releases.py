@@ -187,6 +187,22 @@ def test_the_operators_own_tasks_run_in_their_places() -> None:
     assert re.findall(r"hook: ([a-z ]+), deploy", said("good", "deploy")) == places
 
 
+def test_site_beside_a_deploy_gets_through_and_moves_nothing() -> None:
+    # Whether it moved something, the tests of the deploy see: it began with what served before.
+    site = seen("good")["site"]
+    assert site["rc"] == 0, site["said"][-3000:]
+    assert "PLAY [Fleet record]" in site["said"]
+
+
+def test_settings_that_change_while_a_slot_is_warm_are_told_and_wait_for_a_deploy() -> None:
+    changed, back = (seen("good")["runs"][name] for name in ("settings", "settings_back"))
+    assert (changed["rc"], back["rc"]) == (0, 0), changed["said"][-3000:]
+    pending = re.findall(r"pending: (\w+) still runs with its former settings", said("good", "settings"))
+    assert pending == ["redirect"]
+    assert "LINKRIFT_LOG_LEVEL changed" in said("good", "settings")
+    assert "pending:" not in said("good", "settings_back")
+
+
 def test_the_same_again_is_nothing_to_do() -> None:
     assert "nothing to do" in said("good", "again")
     assert set(re.findall(r"changed=(\d+)", said("good", "again"))) == {"0"}

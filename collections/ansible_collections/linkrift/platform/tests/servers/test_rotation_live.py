@@ -371,7 +371,7 @@ def test_slot_that_stops_leaves_no_connection_open(steps: int) -> None:
         slot = Slot("app1-blue")
         await slot.start()
         with socket.create_connection(("127.0.0.1", slot.port)):
-            for _ in range(steps):
+            for _turn in range(steps):
                 await asyncio.sleep(0)
             await slot.stop()
 
