@@ -7,9 +7,9 @@ it is complete; the digest is that of the recipe, so a changed recipe or a chang
 from __future__ import annotations
 
 import hashlib
-import inspect
 import json
 import os
+import pkgutil
 import shutil
 import time
 from collections.abc import Iterable
@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from . import machine, remember
+from .errors import LabError
 from .plan import BASE, USER
 from .run import locked, run, write_whole
 
@@ -75,7 +76,7 @@ class Recipe:
     @property
     def digest(self) -> str:
         """Twelve hexadecimal digits that change with anything in the recipe."""
-        content = [REVISION, bootstrap_command(self, Path("rootfs")), self.authorities, MASKED, _remembering()]
+        content = [REVISION, bootstrap_command(self, Path("rootfs")), self.authorities, MASKED, remembering()]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()[:12]
 
 
@@ -110,9 +111,13 @@ def recipe_of_machine(suite: str) -> Recipe:
     )
 
 
-def _remembering() -> str:
+def remembering() -> str:
     """The source of what remembers compiled modules, as the hosts get it."""
-    return inspect.getsource(remember)
+    # Not inspect's: it reads an archive, as Ansible packs this, for one thread at a time; images are made side by side.
+    source = pkgutil.get_data(__package__ or "", "remember.py")
+    if source is None:
+        raise LabError("this was packed without remember.py")
+    return source.decode()
 
 
 def _mozilla_bundle() -> str:
@@ -202,7 +207,7 @@ def _furnish(root: Path, recipe: Recipe) -> None:
     sudoers.write_text(f"{USER} ALL=(ALL) NOPASSWD: ALL\n", encoding="utf-8")
     sudoers.chmod(0o440)
     packages = root / "usr/lib/python3/dist-packages"
-    (packages / "linkrift_lab_modules.py").write_text(_remembering(), encoding="utf-8")
+    (packages / "linkrift_lab_modules.py").write_text(remembering(), encoding="utf-8")
     (packages / "linkrift_lab_modules.pth").write_text("import linkrift_lab_modules\n", encoding="utf-8")
     (root / remember.CACHE.removeprefix("/")).mkdir(mode=0o700)
     chroot = ["chroot", str(root)]
